@@ -1,0 +1,1 @@
+//! From an operation to a ruling: which fault hits it, if any.

@@ -1,0 +1,1 @@
+//! Which errno a local file system really gives for which operation.
