@@ -8,6 +8,7 @@
 //!
 //! - [`scenario`] parses and resolves scenario and subject files into a [`plan::Trial`]. Pure.
 //! - [`plan`] is every choice of one run as data.
+//! - [`setup`] makes a subject's folder ready to run, once, in a cache.
 //! - [`engine`] carries a plan out with real processes and returns a [`history::History`].
 //! - [`check`] holds pure functions of a history and of what was promised; they give the outcome.
 //! - [`report`] shows it; decides nothing.
@@ -26,5 +27,6 @@ pub mod plan;
 pub mod report;
 pub mod role;
 pub mod scenario;
+pub mod setup;
 pub mod time;
 pub mod witness;

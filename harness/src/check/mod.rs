@@ -1,8 +1,24 @@
 //! Checks: pure functions of a history and of what was promised. One property a file. No clock,
 //! no I/O, no engine.
 
+mod beats;
+mod exclusion;
+pub mod gaps;
+mod liveness;
+mod reaction;
+#[cfg(test)]
+mod testing;
+mod vacuity;
+mod view;
+mod visibility;
+
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use self::view::View;
+use crate::history::{History, TOO_SLOW, What};
+use crate::plan::Trial;
 use crate::role::Role;
 
 /// What one check found wrong.
@@ -91,4 +107,80 @@ pub struct Verdict {
     pub reason: Option<String>,
     /// Everything that was found.
     pub findings: Vec<Finding>,
+}
+
+/// A reason why a run proves less than it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Doubt(pub(crate) String);
+
+/// Holds a history against what was promised. `today` is `YYYY-MM-DD`, for gaps to be reviewed.
+///
+/// A finding that stands is worse than any doubt; a doubt is worse than a recorded gap.
+#[must_use]
+pub fn judge(trial: &Trial, history: &History, today: &str) -> Verdict {
+    let view = View::new(trial, history);
+    let mut doubts = vacuity::vacuity(&view);
+    let mut findings = exclusion::exclusion(&view, &mut doubts);
+    findings.extend(reaction::reaction(&view));
+    findings.extend(liveness::liveness(&view, &mut doubts));
+    findings.extend(visibility::visibility(&view, &mut doubts));
+    let mut verdict = Verdict { outcome: Outcome::Held, reason: None, findings };
+    if !doubts.is_empty() {
+        verdict.outcome = Outcome::Inconclusive;
+        let reasons: Vec<String> = doubts.into_iter().map(|doubt| doubt.0).collect();
+        verdict.reason = Some(reasons.join("; "));
+    }
+    let kinds: BTreeSet<Kind> =
+        verdict.findings.iter().filter(|one| one.violates).map(|one| one.kind).collect();
+    if kinds.is_empty() || was_too_slow(history) {
+        return verdict;
+    }
+    let gap = trial.gaps.iter().find(|gap| {
+        let recorded: BTreeSet<&str> = gap.findings.iter().map(String::as_str).collect();
+        kinds.iter().map(|kind| kind.as_str()).collect::<BTreeSet<_>>() == recorded
+    });
+    match gap {
+        Some(gap) if gap.review_by.as_str() < today => {
+            verdict.outcome = Outcome::Violated;
+            verdict.reason = Some(format!("the known gap was to be reviewed by {}", gap.review_by));
+        }
+        Some(_) if verdict.outcome == Outcome::Inconclusive => {}
+        Some(gap) => {
+            verdict.outcome = Outcome::KnownGap;
+            verdict.reason = Some(gap.reason.clone());
+        }
+        None => verdict.outcome = Outcome::Violated,
+    }
+    verdict
+}
+
+/// Whether the machine could not keep up with real time: whatever the run shows may be its doing.
+#[must_use]
+pub fn was_too_slow(history: &History) -> bool {
+    history
+        .events
+        .iter()
+        .any(|event| matches!(&event.what, What::Trouble { why } if why.starts_with(TOO_SLOW)))
+}
+
+impl Kind {
+    /// The word of CONTRACTS.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::ToldIgnored => "told-ignored",
+            Kind::ToldLate => "told-late",
+            Kind::DoubleHeld => "double-held",
+            Kind::Fenced => "fenced",
+            Kind::IgnoredFailure => "ignored-failure",
+            Kind::Stuck => "stuck",
+            Kind::FalseCompromise => "false-compromise",
+            Kind::Crashed => "crashed",
+            Kind::Silent => "silent",
+            Kind::Vague => "vague",
+            Kind::UnprovenSteal => "unproven-steal",
+            Kind::WrongfulRelease => "wrongful-release",
+            Kind::ZombieRefresh => "zombie-refresh",
+        }
+    }
 }

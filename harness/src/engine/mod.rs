@@ -12,7 +12,10 @@
 //!    mount, no folder.
 //! 8. What an engine cannot do it refuses before the run, with the reason.
 
-use std::path::PathBuf;
+pub mod agenda;
+pub mod fuse;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,8 +27,9 @@ pub trait Engine: Send + Sync {
     /// Its name in flags and reports.
     fn name(&self) -> &'static str;
 
-    /// Why this trial cannot be run by this engine, on this machine, by this user.
-    fn refuses(&self, trial: &Trial) -> Option<String>;
+    /// Why this trial cannot be run by this engine, on this machine, by this user; `scratch` is
+    /// where run folders are to live, if not on a tmpfs.
+    fn refuses(&self, trial: &Trial, scratch: Option<&Path>) -> Option<String>;
 
     /// Runs the trial to its end, or until `stop` is asked for.
     ///

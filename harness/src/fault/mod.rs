@@ -3,6 +3,7 @@
 //! A [`Rule`] is one resolved `[[fault]]` table. [`matching`] turns an operation into a ruling and
 //! counts; [`realism`] knows which errno a local file system really gives. Pure: no engine here.
 
+mod errno;
 pub mod matching;
 pub mod realism;
 

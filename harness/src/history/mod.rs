@@ -13,6 +13,10 @@ use crate::role::Role;
 use crate::time::Nanos;
 use crate::witness::Said;
 
+/// How a `Trouble` begins that says that the machine, not the lock, was late: nothing that the
+/// run shows stands then, in either direction.
+pub const TOO_SLOW: &str = "the machine was too slow for real time";
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {

@@ -1,0 +1,95 @@
+//! Known gaps that have closed unnoticed: recorded, and no matching scenario shows them any more.
+//!
+//! Pure. Decided over a whole run, and only if every scenario of the suite that the gap stands for
+//! ran and held: one that was skipped or left out may be the one that shows it.
+
+use std::collections::BTreeSet;
+
+use super::Outcome;
+use crate::fault::matching::compile;
+use crate::plan::{KnownGap, Trial};
+
+/// One case that ran.
+#[derive(Clone, Copy, Debug)]
+pub struct Ran<'a> {
+    /// What ran.
+    pub trial: &'a Trial,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// For each closed gap, the places in `ran` of the cases that should have shown it, and why that
+/// is a violation. `suite` names every scenario that there is.
+#[must_use]
+pub fn closed(ran: &[Ran<'_>], suite: &[&str]) -> Vec<(Vec<usize>, String)> {
+    let mut seen: Vec<(&str, &KnownGap)> = Vec::new();
+    for case in ran {
+        for gap in &case.trial.gaps {
+            let known = (case.trial.subject.as_str(), gap);
+            if !seen.contains(&known) {
+                seen.push(known);
+            }
+        }
+    }
+    let mut closed = Vec::new();
+    for (subject, gap) in seen {
+        let Ok(glob) = compile([gap.scenario.as_str()]) else { continue };
+        let places: Vec<usize> = (0..ran.len())
+            .filter(|place| ran[*place].trial.subject == subject)
+            .filter(|place| glob.is_match(&ran[*place].trial.scenario))
+            .collect();
+        let names: BTreeSet<&str> =
+            places.iter().map(|place| ran[*place].trial.scenario.as_str()).collect();
+        let is_whole = suite.iter().filter(|name| glob.is_match(name)).all(|n| names.contains(n));
+        if is_whole && places.iter().all(|place| ran[*place].outcome == Outcome::Held) {
+            let why = format!(
+                "the known gap `{}` ({}) has closed: no scenario shows it any more\n(hint: remove \
+                 it from the subject's file)",
+                gap.scenario,
+                gap.findings.join(", "),
+            );
+            closed.push((places, why));
+        }
+    }
+    closed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::control;
+    use super::*;
+
+    fn trial(scenario: &str) -> Trial {
+        let mut trial = control();
+        trial.scenario = scenario.to_owned();
+        trial.gaps = vec![KnownGap {
+            scenario: "pause/*".to_owned(),
+            findings: vec!["double-held".to_owned()],
+            reason: "known".to_owned(),
+            issue: None,
+            review_by: "2030-01-01".to_owned(),
+        }];
+        trial
+    }
+
+    #[test]
+    fn a_gap_is_closed_only_if_all_that_could_show_it_held() {
+        let trials = [trial("pause/a"), trial("pause/b")];
+        let suite = ["pause/a", "pause/b", "clock/a"];
+        let closed_by = |outcomes: &[Outcome]| {
+            let ran: Vec<Ran<'_>> = trials
+                .iter()
+                .zip(outcomes)
+                .map(|(trial, outcome)| Ran { trial, outcome: *outcome })
+                .collect();
+            closed(&ran, &suite)
+        };
+        let found = closed_by(&[Outcome::Held, Outcome::Held]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].0, [0, 1]);
+        for other in [Outcome::KnownGap, Outcome::Inconclusive, Outcome::Skipped] {
+            assert!(closed_by(&[Outcome::Held, other]).is_empty(), "{other:?}");
+        }
+        assert!(closed_by(&[Outcome::Held]).is_empty(), "pause/b was left out");
+    }
+}

@@ -1,0 +1,201 @@
+//! What a holder does about beats that keep failing.
+//!
+//! Pure. Asked only when a failure lasted to stale-after: by then another process may think that
+//! the owner is dead. The claim and the scenario's expectation must each be met by something that
+//! the holder did.
+
+use super::beats::{Failure, failures};
+use super::view::{End, Hold, View};
+use super::{Check, Finding, Kind};
+use crate::history::What;
+use crate::plan::Reaction;
+
+/// A holder that did nothing of what it claims or of what the scenario expects.
+pub(crate) fn reaction(view: &View<'_>) -> Vec<Finding> {
+    let asked = [&view.trial.claims.on_failure, &view.trial.expect.holder];
+    let mut findings = Vec::new();
+    for hold in &view.holds {
+        for failure in failures(view, hold) {
+            if !failure.lasted(view.trial.plan.timing.stale) {
+                continue;
+            }
+            let did = reactions(view, hold, &failure);
+            let is_short = |wanted: &[Reaction]| {
+                !wanted.is_empty() && !wanted.iter().any(|one| did.contains(one))
+            };
+            if asked.into_iter().any(|wanted| is_short(wanted)) {
+                findings.push(ignored(view, hold, &failure, &did));
+                break;
+            }
+        }
+    }
+    findings
+}
+
+/// Everything that the holder did from the first failed attempt on.
+fn reactions(view: &View<'_>, hold: &Hold, failure: &Failure) -> Vec<Reaction> {
+    let mut did = Vec::new();
+    match hold.end {
+        End::Aborted(_) | End::Died { planned: false, .. } => did.push(Reaction::Abort),
+        // Killed by the scenario: it was given no chance to react, and nothing can be asked.
+        End::Died { planned: true, .. } => {
+            did.extend([Reaction::Abort, Reaction::Release, Reaction::MarkUnhealthy]);
+        }
+        End::Left(_) if left_early(view, hold) => did.push(Reaction::Release),
+        End::Left(_) => did.push(Reaction::Finish),
+        End::Open(_) => {}
+    }
+    let end = hold.last_end().seq.saturating_add(1);
+    if view.notices(hold, end).any(|(point, _)| point.seq >= failure.seq) {
+        did.push(Reaction::MarkUnhealthy);
+    }
+    did
+}
+
+/// Whether a role left before its hold was over: at least one protected write too few.
+pub(crate) fn left_early(view: &View<'_>, hold: &Hold) -> bool {
+    let part = view.trial.plan.cast.iter().find(|part| part.role == hold.role);
+    let stayed = hold.sure_end().at.since(hold.taken.at);
+    part.is_some_and(|part| stayed + view.trial.plan.timing.tick < part.hold)
+}
+
+fn ignored(view: &View<'_>, hold: &Hold, failure: &Failure, did: &[Reaction]) -> Finding {
+    let stale = view.trial.plan.timing.stale.unwrap_or_default();
+    let heir = view.first(|what| {
+        matches!(what, What::Witness { role, said } if *role != hold.role && said.word() == "entered")
+    });
+    let heir = heir.filter(|heir| hold.covers(heir.seq));
+    Finding {
+        check: Check::Reaction,
+        kind: Kind::IgnoredFailure,
+        roles: vec![hold.role],
+        from_ms: view.ms(failure.since),
+        overlap_ms: 0.0,
+        stopped_ms: 0.0,
+        late_writes: 0,
+        story: format!(
+            "The beats of {} failed from {:.0} ms on for {} ({}), longer than stale-after ({stale}): \
+             from then on its lock looked dead. What it did: {}. What it claims: {}; what the \
+             scenario expects: {}{}.",
+            hold.role,
+            view.ms(failure.since),
+            failure.until.since(failure.since),
+            what_failed(failure),
+            words(did),
+            words(&view.trial.claims.on_failure),
+            words(&view.trial.expect.holder),
+            heir.map_or(String::new(), |heir| {
+                format!("; another entered at {:.0} ms", view.ms(heir.at))
+            }),
+        ),
+        violates: true,
+    }
+}
+
+/// Reactions as words, for a story.
+fn words(reactions: &[Reaction]) -> String {
+    let words: Vec<&str> = reactions
+        .iter()
+        .map(|reaction| match reaction {
+            Reaction::Abort => "abort",
+            Reaction::Release => "release",
+            Reaction::MarkUnhealthy => "mark unhealthy",
+            Reaction::Finish => "work to the end",
+        })
+        .collect();
+    if words.is_empty() { "nothing".to_owned() } else { words.join(" or ") }
+}
+
+/// `utimes on resource.lock: ENOSPC`, for a story.
+pub(crate) fn what_failed(failure: &Failure) -> String {
+    let kinds: Vec<&str> = failure.kinds.iter().map(|kind| kind.as_str()).collect();
+    let errnos: Vec<String> = failure.errnos.iter().map(ToString::to_string).collect();
+    let how = if errnos.is_empty() { "without an error".to_owned() } else { errnos.join(", ") };
+    let paths: Vec<&str> = failure
+        .paths
+        .iter()
+        .map(|path| if path.is_empty() { "the lock directory" } else { path })
+        .collect();
+    format!("{} on {}: {how}", kinds.join(", "), paths.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{HEIR, HOLDER, Story, control, holder_inside, kinds, trial};
+    use crate::plan::{Reaction, Trial};
+
+    /// Beats fail from 400 ms on; then what `reacts` says happens.
+    fn failing(reacts: impl Fn(Story) -> Story) -> Story {
+        let mut story = holder_inside().prints(HOLDER, "utimes lock: ENOSPC").polls(HEIR);
+        for n in 0..3 {
+            story = story.at(400 + n * 300).beat(HOLDER, Some(28));
+        }
+        reacts(story.at(1300)).exits(HEIR, 0).end()
+    }
+
+    fn to_the_end(story: Story) -> Story {
+        story.at(6100).says(HOLDER, "left").exits(HOLDER, 0).says(HEIR, "gave-up")
+    }
+
+    fn asked(claims: &[Reaction], expects: &[Reaction]) -> Trial {
+        let mut trial = trial();
+        trial.claims.on_failure = claims.to_vec();
+        trial.expect.holder = expects.to_vec();
+        trial
+    }
+
+    #[test]
+    fn a_holder_that_does_nothing_ignores_the_failure() {
+        let verdict = failing(to_the_end).judged(&asked(&[Reaction::Abort], &[]));
+        assert_eq!(kinds(&verdict), ["ignored-failure"]);
+        // Who promises nothing, and of whom nothing is expected, breaks nothing.
+        assert!(kinds(&failing(to_the_end).judged(&asked(&[], &[]))).is_empty());
+        let expected = failing(to_the_end).judged(&asked(&[], &[Reaction::MarkUnhealthy]));
+        assert_eq!(kinds(&expected), ["ignored-failure"]);
+    }
+
+    #[test]
+    fn claim_and_expectation_must_each_be_met() {
+        let marks = |story: Story| to_the_end(story.says(HOLDER, "degraded op=utimes"));
+        let only = |one| asked(&[one], &[]);
+        assert!(kinds(&failing(marks).judged(&only(Reaction::MarkUnhealthy))).is_empty());
+        assert_eq!(kinds(&failing(marks).judged(&only(Reaction::Abort))), ["ignored-failure"]);
+        let both = asked(&[Reaction::Abort], &[Reaction::MarkUnhealthy]);
+        assert_eq!(kinds(&failing(marks).judged(&both)), ["ignored-failure"]);
+    }
+
+    #[test]
+    fn aborting_dying_and_releasing_are_reactions() {
+        let aborts = |s: Story| s.at(1600).says(HOLDER, "aborted").exits(HOLDER, 0);
+        let dies = |s: Story| s.at(1600).exits(HOLDER, 1);
+        let leaves = |s: Story| s.at(1600).says(HOLDER, "left").exits(HOLDER, 0);
+        for reacts in [aborts, dies] {
+            let verdict = failing(reacts).judged(&asked(&[Reaction::Abort], &[]));
+            assert!(!kinds(&verdict).contains(&"ignored-failure"), "{verdict:?}");
+        }
+        let released = failing(leaves).judged(&asked(&[Reaction::Release], &[]));
+        assert!(!kinds(&released).contains(&"ignored-failure"));
+        let not_released = failing(leaves).judged(&asked(&[Reaction::MarkUnhealthy], &[]));
+        assert!(kinds(&not_released).contains(&"ignored-failure"));
+    }
+
+    #[test]
+    fn a_failure_that_heals_before_stale_asks_for_nothing() {
+        let healed = holder_inside().prints(HOLDER, "x").polls(HEIR).at(400);
+        let healed = healed.beat(HOLDER, Some(28)).at(700).beat(HOLDER, None);
+        let healed = to_the_end(healed).exits(HEIR, 0).end();
+        assert!(kinds(&healed.judged(&trial())).is_empty());
+    }
+
+    #[test]
+    fn a_path_that_is_gone_is_a_failed_beat() {
+        use crate::op::OpKind;
+        for path in ["", "lock", "lock/beat"] {
+            let gone = holder_inside().polls(HEIR).at(400);
+            let gone = gone.op(HOLDER, OpKind::Lookup, path, Some(2));
+            let gone = to_the_end(gone).exits(HEIR, 0).end();
+            let verdict = gone.judged(&control());
+            assert!(kinds(&verdict).contains(&"ignored-failure"), "{path}: {verdict:?}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Whether a run proves anything: an empty pass is no pass.
+//!
+//! Pure. Gives reasons for doubt; none of them hides a finding.
+
+use super::Doubt;
+use super::beats::failures;
+use super::view::View;
+use crate::history::What;
+use crate::role::Role;
+use crate::witness::Said;
+
+/// Everything that makes the run prove less than it should.
+pub(crate) fn vacuity(view: &View<'_>) -> Vec<Doubt> {
+    let mut doubts = Vec::new();
+    troubles(view, &mut doubts);
+    unfired(view, &mut doubts);
+    unlived(view, &mut doubts);
+    untried(view, &mut doubts);
+    unelapsed(view, &mut doubts);
+    doubts
+}
+
+fn troubles(view: &View<'_>, doubts: &mut Vec<Doubt>) {
+    for event in view.events {
+        match &event.what {
+            What::Trouble { why } => doubts.push(Doubt(why.clone())),
+            What::NotDone { event, why } => {
+                doubts.push(Doubt(format!("event {event} did not happen: {why}")));
+            }
+            What::Witness { role, said: Said::Garbage { text } } => doubts.push(Doubt(format!(
+                "{role} wrote to the witness what is no line of the protocol: {text:?}"
+            ))),
+            _ => {}
+        }
+    }
+    if !matches!(view.events.last().map(|event| &event.what), Some(What::End)) {
+        doubts.push(Doubt("the history has no end".to_owned()));
+    }
+}
+
+fn unfired(view: &View<'_>, doubts: &mut Vec<Doubt>) {
+    for rule in &view.trial.plan.faults {
+        let fired =
+            view.first(|what| matches!(what, What::Fired { fault, .. } if *fault == rule.number));
+        if fired.is_none() {
+            doubts.push(Doubt(format!(
+                "fault {} never fired: no operation that it means was seen after `{}`",
+                rule.number, rule.from
+            )));
+        }
+    }
+    for act in &view.trial.plan.events {
+        let seen = view.first(|what| {
+            matches!(what, What::Done { event, .. } | What::NotDone { event, .. } if *event == act.number)
+        });
+        if seen.is_none() {
+            doubts.push(Doubt(format!(
+                "event {} did not happen: `{}` never came",
+                act.number, act.at
+            )));
+        }
+    }
+}
+
+/// Roles that ended without a word of how it went.
+fn unlived(view: &View<'_>, doubts: &mut Vec<Doubt>) {
+    if view.holds.is_empty() {
+        doubts.push(Doubt("nobody ever entered the critical section".to_owned()));
+    }
+    for part in &view.trial.plan.cast {
+        let exited =
+            view.first(|what| matches!(what, What::Exited { role, .. } if *role == part.role));
+        let spoke = view.first(|what| match what {
+            What::Witness { role, said } => {
+                *role == part.role
+                    && matches!(said, Said::Entered { .. } | Said::GaveUp | Said::Failed { .. })
+            }
+            What::Fenced { role, .. } | What::Killed { role, .. } => *role == part.role,
+            _ => false,
+        });
+        if exited.is_some() && spoke.is_none() {
+            doubts.push(Doubt(format!(
+                "{} ended without `entered`, `gave-up` or `failed`",
+                part.role
+            )));
+        }
+        let failed = view.first(|what| {
+            matches!(what, What::Witness { role, said: Said::Failed { .. } } if *role == part.role)
+        });
+        let blow = view.first_blow();
+        if failed.is_some_and(|failed| blow.is_none_or(|blow| failed.seq < blow.seq)) {
+            doubts.push(Doubt(format!("{} failed before anything was done to it", part.role)));
+        }
+    }
+}
+
+/// A contender that did nothing on the lock after the first blow proves nothing about it.
+fn untried(view: &View<'_>, doubts: &mut Vec<Doubt>) {
+    let has_contender = view.trial.plan.cast.iter().any(|part| part.role != Role::Holder);
+    if !has_contender {
+        return;
+    }
+    let after = view.first_blow().map_or(0, |blow| blow.seq);
+    let tried = view.events.iter().any(|event| {
+        let (What::Op { op, .. } | What::Waiting { op, .. }) = &event.what else { return false };
+        event.seq > after
+            && op.role != Role::Holder
+            // A look-up of {dir} is only recorded where it failed: then no lock can be reached.
+            && op.all_paths().any(|path| path.is_empty() || view.files.is_lock(path))
+    });
+    if !tried {
+        let when = if after == 0 { "" } else { " after the first fault or event" };
+        doubts.push(Doubt(format!("no contender touched the lock{when}")));
+    }
+}
+
+/// A failure that ended before stale-after, with the lock still taken, was never put to the test.
+fn unelapsed(view: &View<'_>, doubts: &mut Vec<Doubt>) {
+    let Some(stale) = view.trial.plan.timing.stale else { return };
+    let lasting = view.trial.plan.faults.iter().any(|rule| {
+        rule.until.is_none() && rule.ops.refresh && matches!(rule.times, crate::fault::Times::All)
+    });
+    if !lasting {
+        return;
+    }
+    for hold in &view.holds {
+        let was_open = matches!(hold.end, super::view::End::Open(_));
+        for failure in failures(view, hold) {
+            let lasted = view.end().at.since(failure.since);
+            if was_open && lasted < stale {
+                doubts.push(Doubt(format!(
+                    "the run ended {lasted} after the first failed beat, before stale-after ({stale})"
+                )));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::super::testing::{HEIR, HOLDER, Story, control, holder_inside, kinds, trial};
+    use crate::history::{TOO_SLOW, What};
+
+    fn whole(story: Story) -> Story {
+        let story = story.at(6100).says(HOLDER, "left").says(HOLDER, "released");
+        let story = story.exits(HOLDER, 0).says(HEIR, "entered");
+        story.at(7300).says(HEIR, "left").exits(HEIR, 0).end()
+    }
+
+    fn doubt_of(story: &Story, trial: &crate::plan::Trial) -> String {
+        let verdict = story.judged(trial);
+        assert_eq!(verdict.outcome, Outcome::Inconclusive, "{verdict:?}");
+        verdict.reason.expect("a doubt has words")
+    }
+
+    #[test]
+    fn a_full_control_is_no_empty_pass() {
+        assert_eq!(whole(holder_inside().polls(HEIR)).judged(&control()).outcome, Outcome::Held);
+    }
+
+    #[test]
+    fn a_fault_that_never_fired_proves_nothing() {
+        assert!(doubt_of(&whole(holder_inside().polls(HEIR)), &trial()).contains("never fired"));
+    }
+
+    #[test]
+    fn a_contender_that_touched_nothing_after_the_fault_proves_nothing() {
+        let mut lenient = trial();
+        lenient.claims.on_failure.clear();
+        lenient.claims.warns.clear();
+        let before = holder_inside().polls(HEIR).at(400).beat(HOLDER, Some(28));
+        assert!(doubt_of(&whole(before.clone()), &lenient).contains("no contender touched"));
+        assert_eq!(whole(before.polls(HEIR)).judged(&lenient).outcome, Outcome::Held);
+    }
+
+    #[test]
+    fn events_that_did_not_happen_garbage_bounds_and_half_histories_prove_nothing() {
+        let not_done = What::NotDone { event: 1, why: "it matched nothing".to_owned() };
+        let bound = What::Trouble { why: "it ran into its bound of 9 events".to_owned() };
+        for (what, word) in [(not_done, "matched nothing"), (bound, "bound of 9")] {
+            let story = whole(holder_inside().polls(HEIR).what(what));
+            assert!(doubt_of(&story, &control()).contains(word));
+        }
+        let garbage = whole(holder_inside().polls(HEIR).says(HEIR, "hello"));
+        assert!(doubt_of(&garbage, &control()).contains("no line of the protocol"));
+        let mut half = whole(holder_inside().polls(HEIR));
+        half.history.events.pop();
+        assert!(doubt_of(&half, &control()).contains("no end"));
+        let nobody = Story::default().starts(HOLDER).starts(HEIR).polls(HEIR);
+        let nobody = nobody.exits(HOLDER, 0).exits(HEIR, 0).end();
+        assert!(doubt_of(&nobody, &control()).contains("nobody ever entered"));
+    }
+
+    #[test]
+    fn a_violation_outranks_a_doubt_but_not_a_machine_that_was_too_slow() {
+        let overlap = |why: &str| {
+            let story = holder_inside().polls(HEIR).what(What::Trouble { why: why.to_owned() });
+            let story = story.at(1000).says(HEIR, "entered").at(2100).says(HEIR, "left");
+            story.exits(HEIR, 0).at(6100).says(HOLDER, "left").exits(HOLDER, 0).end()
+        };
+        let verdict = overlap("a leftover").judged(&control());
+        assert_eq!((verdict.outcome, kinds(&verdict)), (Outcome::Violated, vec!["double-held"]));
+        let slow = overlap(&format!("{TOO_SLOW}: 900 ms late")).judged(&control());
+        assert_eq!(slow.outcome, Outcome::Inconclusive);
+    }
+
+    #[test]
+    fn a_recorded_gap_is_one_until_its_day_and_only_for_its_kinds() {
+        use crate::plan::KnownGap;
+        let story = holder_inside().polls(HEIR).at(1000).says(HEIR, "entered").at(2100);
+        let story = story.says(HEIR, "left").exits(HEIR, 0).at(6100).says(HOLDER, "left");
+        let story = story.exits(HOLDER, 0).end();
+        let gap = |findings: &[&str], review_by: &str| {
+            let mut trial = control();
+            trial.gaps = vec![KnownGap {
+                scenario: "*".to_owned(),
+                findings: findings.iter().map(|kind| (*kind).to_owned()).collect(),
+                reason: "known".to_owned(),
+                issue: None,
+                review_by: review_by.to_owned(),
+            }];
+            story.judged(&trial).outcome
+        };
+        assert_eq!(gap(&["double-held"], "2027-01-01"), Outcome::KnownGap);
+        assert_eq!(gap(&["double-held"], "2025-12-31"), Outcome::Violated);
+        assert_eq!(gap(&["double-held", "silent"], "2027-01-01"), Outcome::Violated);
+        assert_eq!(gap(&["stuck"], "2027-01-01"), Outcome::Violated);
+    }
+}

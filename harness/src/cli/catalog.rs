@@ -1,0 +1,163 @@
+//! From words on the command line to cases: which scenarios meet which subjects.
+
+use std::path::{Path, PathBuf};
+
+use super::args::Selection;
+use crate::plan::Trial;
+use crate::scenario::library::{
+    LibraryError, SubjectChoice, SubjectFiles, select_scenarios, select_subjects,
+};
+use crate::scenario::{Resolution, Scenario, Subject, resolve};
+use crate::setup::Order;
+
+/// A scenario that meets a subject.
+#[derive(Debug)]
+pub(super) struct Case {
+    /// The scenario's place in [`Catalog::scenarios`].
+    pub scenario: usize,
+    /// `family/name`.
+    pub name: String,
+    /// The subject's place in [`Catalog::subjects`].
+    pub subject: usize,
+    /// `name@variant`.
+    pub label: String,
+    /// The trial, or why there is none: the case is skipped.
+    pub trial: Result<Box<Trial>, String>,
+    /// The scenario and the subject as `run` can be given them again.
+    pub words: [String; 2],
+}
+
+impl Case {
+    /// The command that runs exactly this case.
+    pub(super) fn replay(&self, engine: &str, seed: u64) -> String {
+        let [scenario, subject] = self.words.each_ref().map(|word| shell_word(word));
+        format!("deadbeat run {scenario} --subject {subject} --engine {engine} --seed {seed}")
+    }
+}
+
+/// A subject in use.
+#[derive(Debug)]
+pub(super) struct SubjectInUse {
+    subject: Subject,
+    files: SubjectFiles,
+}
+
+impl SubjectInUse {
+    /// Its name, without the variant.
+    pub(super) fn name(&self) -> &str {
+        &self.subject.name
+    }
+
+    /// What its set-up needs.
+    pub(super) fn order(&self) -> Order<'_> {
+        let setup = &self.subject.setup;
+        Order { name: self.name(), files: &self.files, needs: &setup.needs, argv: &setup.argv }
+    }
+}
+
+/// What was selected.
+#[derive(Debug)]
+pub(super) struct Catalog {
+    /// Each once.
+    pub scenarios: Vec<Scenario>,
+    /// Each once, whatever the number of its variants.
+    pub subjects: Vec<SubjectInUse>,
+    /// In the order in which they are numbered and reported.
+    pub cases: Vec<Case>,
+}
+
+/// Reads and resolves everything that was selected.
+///
+/// # Errors
+/// A word means nothing, or a file is wrong: all of what is wrong with it.
+pub(super) fn select(selection: &Selection) -> Result<Catalog, LibraryError> {
+    let cwd = Path::new(".");
+    let scenarios = select_scenarios(&selection.scenarios, cwd)?;
+    let mut catalog = Catalog { scenarios, subjects: Vec::new(), cases: Vec::new() };
+    for word in &selection.subjects {
+        for choice in select_subjects(std::slice::from_ref(word), cwd)? {
+            add(&mut catalog, choice, word, selection);
+        }
+    }
+    Ok(catalog)
+}
+
+/// Adds every case of one chosen subject, unless an earlier word chose the same.
+fn add(catalog: &mut Catalog, choice: SubjectChoice, word: &str, selection: &Selection) {
+    let SubjectChoice { subject, variants, files } = choice;
+    let same = |other: &SubjectInUse| other.files == files && other.subject.name == subject.name;
+    let at = catalog.subjects.iter().position(same).unwrap_or_else(|| {
+        catalog.subjects.push(SubjectInUse { subject: subject.clone(), files });
+        catalog.subjects.len() - 1
+    });
+    for variant in variants {
+        let label = format!("{}@{variant}", subject.name);
+        let known = |case: &Case| case.subject == at && case.label == label;
+        if catalog.cases.iter().any(known) {
+            continue;
+        }
+        for (index, scenario) in catalog.scenarios.iter().enumerate() {
+            let key = format!("{} {label}", scenario.name);
+            if selection.partition.is_some_and(|part| !part.holds(&key)) {
+                continue;
+            }
+            let trial = match resolve(scenario, &subject, &variant) {
+                Resolution::Trial(trial) => Ok(trial),
+                Resolution::Skipped(reason) => Err(reason),
+            };
+            catalog.cases.push(Case {
+                scenario: index,
+                name: scenario.name.clone(),
+                subject: at,
+                label: label.clone(),
+                trial,
+                words: [again(scenario, selection), subject_again(word, &label, &variant)],
+            });
+        }
+    }
+}
+
+/// A scenario by the path that named it, else by its name.
+fn again(scenario: &Scenario, selection: &Selection) -> String {
+    let file = PathBuf::from(&scenario.file);
+    let named = selection.scenarios.iter().find(|word| Path::new(word) == file);
+    named.unwrap_or(&scenario.name).clone()
+}
+
+/// A subject by the folder that named it, else by its label.
+fn subject_again(word: &str, label: &str, variant: &str) -> String {
+    let Some((folder, rest)) = word.rsplit_once('/') else { return label.to_owned() };
+    let last = rest.split('@').next().unwrap_or_default();
+    match variant {
+        Subject::DEFAULT => format!("{folder}/{last}"),
+        variant => format!("{folder}/{last}@{variant}"),
+    }
+}
+
+/// A word as a shell reads it back.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./@:=+,%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_named_again_as_it_was_found() {
+        let again = |word, variant| subject_again(word, &format!("lock@{variant}"), variant);
+        assert_eq!(again("lock", "fast"), "lock@fast");
+        assert_eq!(again("./my/lock", "default"), "./my/lock");
+        assert_eq!(again("./my/lock@fast", "fast"), "./my/lock@fast");
+    }
+
+    #[test]
+    fn a_replay_survives_a_shell() {
+        assert_eq!(shell_word("disk-full/enospc"), "disk-full/enospc");
+        assert_eq!(shell_word("my lock's"), "'my lock'\\''s'");
+    }
+}

@@ -1,0 +1,185 @@
+//! `deadbeat doctor`: what this machine can do, found out by doing it.
+//!
+//! Nothing is concluded from versions, settings or user ids: each line is the result of an
+//! attempt. A miss comes with what it costs and how to get it.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::exit::Exit;
+use super::paint::Paint;
+use super::probe::Probe;
+use super::sys;
+use crate::engine::Stop;
+use crate::engine::fuse::FuseEngine;
+use crate::setup::{self, Bounds, Finished, run_bounded};
+
+/// One probe may take and print so much.
+const BOUNDS: Bounds = Bounds { time: Duration::from_secs(10), output_bytes: 4096 };
+
+/// How to be let mount.
+const MOUNT_REMEDY: &str = "be root, or allow user namespaces; in a container add \
+                            `--cap-add SYS_ADMIN --security-opt apparmor=unconfined`";
+
+/// What was tried, and what a miss means.
+struct Line {
+    name: &'static str,
+    /// What was seen, or why not.
+    found: Result<String, String>,
+    costs: &'static str,
+    remedy: &'static str,
+}
+
+/// Prints one line a probe, and says whether some engine works.
+pub(super) fn doctor(paint: Paint) -> Exit {
+    let lines = examine();
+    let mut shown: String = lines.iter().map(|line| line.shown(paint)).collect();
+    let exit = match usable_engine() {
+        Ok(_) => {
+            let engine = paint.bold("    Engine");
+            shown.push_str(&format!("{engine}  fuse works here (trace is not built yet)\n"));
+            Exit::Ok
+        }
+        Err(why) => {
+            let engine = paint.bad("    Engine");
+            shown.push_str(&format!("{engine}  none works here (trace is not built yet)\n"));
+            shown.extend(why.lines().map(|line| format!("            {line}\n")));
+            Exit::Inconclusive
+        }
+    };
+    super::print(&shown);
+    exit
+}
+
+/// The engine, if it works here: what it tries by itself, and a mount.
+///
+/// # Errors
+/// Why not, and what to do about it.
+pub(super) fn usable_engine() -> Result<FuseEngine, String> {
+    let engine = FuseEngine::probe()?;
+    let why = |why| format!("/dev/fuse cannot be mounted: {why}\n(hint: {MOUNT_REMEDY})");
+    in_child(Probe::FuseMount, "").map_err(why)?;
+    Ok(engine)
+}
+
+impl Line {
+    fn shown(&self, paint: Paint) -> String {
+        let Line { name, found, costs, remedy } = self;
+        match found {
+            Ok(detail) => format!("{}  {name:16} {detail}\n", paint.good("        OK")),
+            Err(why) => {
+                let why = setup::printable(why.lines().next().unwrap_or_default());
+                let missing = paint.warn("   MISSING");
+                let costs = format!("            costs: {costs}\n");
+                format!("{missing}  {name:16} {why}\n{costs}            (hint: {remedy})\n")
+            }
+        }
+    }
+}
+
+fn examine() -> Vec<Line> {
+    let mut lines = vec![
+        Line {
+            name: "/dev/fuse",
+            found: open_device(),
+            costs: "no fuse engine, so no run",
+            remedy: "load it with `modprobe fuse`; in a container add `--device /dev/fuse`; as an \
+                     ordinary user let root `chmod 0666 /dev/fuse`",
+        },
+        Line {
+            name: "FUSE mount",
+            found: in_child(Probe::FuseMount, "mounted in a private mount namespace"),
+            costs: "no fuse engine, so no run",
+            remedy: MOUNT_REMEDY,
+        },
+        Line {
+            name: "mount namespace",
+            found: in_child(Probe::MountNamespace, "private mounts"),
+            costs: "no fuse engine, so no run",
+            remedy: "be root, or allow user namespaces: `sysctl kernel.unprivileged_userns_clone=1` \
+                     and `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
+        },
+        Line {
+            name: "PID namespace",
+            found: in_child(Probe::PidNamespace, "a process tree that ends with its first process"),
+            costs: "no fuse engine: a run could leave processes behind",
+            remedy: "as for the mount namespace",
+        },
+        Line {
+            name: "user namespace",
+            found: in_child(Probe::UserNamespace, "a user that is root inside"),
+            costs: "deadbeat works as root only",
+            remedy: "as for the mount namespace; `sysctl user.max_user_namespaces` must not be 0",
+        },
+        Line {
+            name: "tmpfs",
+            found: in_child(Probe::Tmpfs, "mounted in a private mount namespace"),
+            costs: "scenarios that fill a file system are skipped; run folders live on disk",
+            remedy: "as for the mount namespace",
+        },
+        Line {
+            name: "ptrace",
+            found: trace_a_child(),
+            costs: "nothing yet: the trace engine, which will need it, is not built",
+            remedy: "in a container add `--cap-add SYS_PTRACE`; else `sysctl \
+                     kernel.yama.ptrace_scope=1` or lower",
+        },
+        Line {
+            name: "seccomp filter",
+            found: in_child(Probe::Seccomp, "can be installed"),
+            costs: "nothing yet: the trace engine, which will need it, is not built",
+            remedy: "use a kernel with CONFIG_SECCOMP_FILTER",
+        },
+    ];
+    lines.extend([
+        program("node", "node locks such as proper-lockfile are skipped", "apt install nodejs npm"),
+        program("python3", "python locks are skipped", "apt install python3"),
+        program("go", "go locks are skipped", "apt install golang-go"),
+        program("strace", "nothing: it only helps to look at an adapter", "apt install strace"),
+    ]);
+    lines
+}
+
+fn open_device() -> Result<String, String> {
+    let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    opened.map(|_| "can be opened".to_owned()).map_err(|error| error.to_string())
+}
+
+fn program(name: &'static str, costs: &'static str, remedy: &'static str) -> Line {
+    let found = setup::version_of(name, &Stop::default());
+    Line { name, found: found.map(|version| format!("version {version}")), costs, remedy }
+}
+
+/// This same program as a probe.
+fn probe_command(probe: Probe) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["__probe", probe.as_str()]);
+    Ok(command)
+}
+
+/// Tries `probe` in a process of its own, on an empty folder that nobody else uses.
+fn in_child(probe: Probe, success: &str) -> Result<String, String> {
+    let attempt = || {
+        let folder = tempfile::tempdir()?;
+        let mut command = probe_command(probe)?;
+        command.arg(folder.path());
+        run_bounded(command, BOUNDS, &Stop::default())
+    };
+    match attempt() {
+        Ok((Finished::Exited(status), _)) if status.success() => Ok(success.to_owned()),
+        Ok((Finished::Exited(_), why)) => Err(why.trim().to_owned()),
+        Ok(_) => Err(format!("no answer within {} s", BOUNDS.time.as_secs())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn trace_a_child() -> Result<String, String> {
+    let traced = probe_command(Probe::Wait).and_then(|mut command| {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let seized = sys::seize_and_detach(&child);
+        child.kill()?;
+        child.wait()?;
+        seized
+    });
+    traced.map(|()| "a child can be seized".to_owned()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,220 @@
+//! The ground a run stands on: its mounts, seen by nobody outside its mount namespace.
+//!
+//! ```text
+//! BASE/                tmpfs of the run
+//!   deadbeat/bin/      the deadbeat program (bind mount), first in the roles' PATH
+//!   deadbeat/subject   the subject's folder, where the roles could not reach it otherwise
+//!   deadbeat/home      HOME and TMPDIR of the roles
+//!   deadbeat/run/      the fault mount, one for each role, in that role's own mount namespace
+//!     dir/             {dir}
+//!     witness          the synthetic witness file
+//!   backing/           the file system under the fault mounts; hidden from the roles
+//!     dir/
+//! ```
+//!
+//! `BASE` is an existing folder that nothing needed lies below, `/dev/shm` as a rule: the
+//! namespace then vanishes without leaving even an empty folder behind.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+
+use super::wire::Job;
+use crate::engine::EngineError;
+
+/// Where the run's own tmpfs can be mounted: the first that nothing needed lies below.
+const BASES: &[&str] = &["/dev/shm", "/mnt", "/media", "/srv", "/opt", "/sys/fs/fuse/connections"];
+
+/// The size of the backing tmpfs where the scenario names none: plenty for a lock, and little to
+/// fill.
+const SPACE_BYTES: u64 = 16 << 20;
+const SPACE_INODES: u64 = 4096;
+
+/// The folders of a run.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    base: PathBuf,
+    backing: PathBuf,
+    subject: PathBuf,
+    own_space: bool,
+}
+
+fn step<E: Into<io::Error>>(what: String) -> impl FnOnce(E) -> EngineError {
+    move |source| EngineError::Step { what, source: source.into() }
+}
+
+impl Ground {
+    /// Mounts everything but the fault mounts. The caller is init of new namespaces.
+    pub(crate) fn lay(job: &Job) -> Result<Ground, EngineError> {
+        rustix::mount::mount_change(
+            "/",
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        )
+        .map_err(step("make mounts private".to_owned()))?;
+        let proc_flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        rustix::mount::mount("proc", "/proc", "proc", proc_flags, None)
+            .map_err(step("mount proc on /proc".to_owned()))?;
+        let base = base_for(job)?;
+        mount_tmpfs(&base, "mode=0755,size=64m")?;
+        let mut ground = Ground {
+            backing: base.join("backing"),
+            subject: job.subject.clone(),
+            own_space: job.scratch.is_none(),
+            base,
+        };
+        for folder in ["deadbeat", "deadbeat/bin", "deadbeat/home", "deadbeat/run", "backing"] {
+            let path = ground.base.join(folder);
+            fs::create_dir(&path).map_err(step(format!("mkdir {}", path.display())))?;
+        }
+        ground.bind_program(&job.deadbeat)?;
+        ground.bind_subject(job)?;
+        ground.lay_backing(job)?;
+        if let Some(user) = job.user {
+            let home = ground.home();
+            chown(&home, Some(user), Some(user))
+                .map_err(step(format!("chown {}", home.display())))?;
+        }
+        Ok(ground)
+    }
+
+    fn bind_program(&self, program: &Path) -> Result<(), EngineError> {
+        let seat = self.bin().join("deadbeat");
+        File::create(&seat).map_err(step(format!("create {}", seat.display())))?;
+        rustix::mount::mount_bind(program, &seat).map_err(step(format!(
+            "bind {} to {}",
+            program.display(),
+            seat.display()
+        )))
+    }
+
+    /// A folder below another user's home cannot be reached by the roles; a bind mount can.
+    fn bind_subject(&mut self, job: &Job) -> Result<(), EngineError> {
+        let Some(user) = job.user else { return Ok(()) };
+        if is_reachable(&job.subject, user) {
+            return Ok(());
+        }
+        let seat = self.base.join("deadbeat/subject");
+        fs::create_dir(&seat).map_err(step(format!("mkdir {}", seat.display())))?;
+        rustix::mount::mount_bind(&job.subject, &seat).map_err(step(format!(
+            "bind {} to {}",
+            job.subject.display(),
+            seat.display()
+        )))?;
+        self.subject = seat;
+        Ok(())
+    }
+
+    fn lay_backing(&mut self, job: &Job) -> Result<(), EngineError> {
+        if let Some(scratch) = &job.scratch {
+            self.backing = scratch.clone();
+        } else {
+            let space = job.plan.world.space.unwrap_or_default();
+            // A tmpfs of size 0 would be unlimited (tmpfs(5)), hence at least one page; the three
+            // inodes are the root, {dir} and the folder of the inode ballast.
+            let bytes = space.free.unwrap_or(SPACE_BYTES).max(4096);
+            let inodes = space.inodes.unwrap_or(SPACE_INODES).saturating_add(3);
+            mount_tmpfs(&self.backing, &format!("mode=0755,size={bytes},nr_inodes={inodes}"))?;
+        }
+        let dir = self.dir_on_backing();
+        fs::create_dir(&dir).map_err(step(format!("mkdir {}", dir.display())))?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))
+            .map_err(step(format!("chmod {}", dir.display())))?;
+        if let Some(user) = job.user {
+            chown(&dir, Some(user), Some(user))
+                .map_err(step(format!("chown {}", dir.display())))?;
+        }
+        Ok(())
+    }
+
+    /// The folder whose first entry in PATH is `deadbeat`.
+    pub(crate) fn bin(&self) -> PathBuf {
+        self.base.join("deadbeat/bin")
+    }
+
+    /// A folder that the roles may write to and that is no part of the test.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.base.join("deadbeat/home")
+    }
+
+    /// Where each role's fault mount is, in its own mount namespace.
+    pub(crate) fn mount_point(&self) -> PathBuf {
+        self.base.join("deadbeat/run")
+    }
+
+    /// `{dir}` as the roles see it.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.mount_point().join(super::DIR)
+    }
+
+    /// The witness as the roles see it.
+    pub(crate) fn witness(&self) -> PathBuf {
+        self.mount_point().join(super::WITNESS)
+    }
+
+    /// `{subject}` as the roles see it.
+    pub(crate) fn subject(&self) -> &Path {
+        &self.subject
+    }
+
+    /// `{dir}` underneath the fault mounts, reachable by the supervisor alone.
+    pub(crate) fn dir_on_backing(&self) -> PathBuf {
+        self.backing.join(super::DIR)
+    }
+
+    /// The mount that roles must not see, if it is one.
+    pub(crate) fn hidden_mount(&self) -> Option<&Path> {
+        self.own_space.then_some(self.backing.as_path())
+    }
+
+    /// The root of the file system under test.
+    pub(crate) fn backing(&self) -> &Path {
+        &self.backing
+    }
+
+    /// The backing folder, opened.
+    pub(crate) fn open_backing(&self) -> Result<OwnedFd, EngineError> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::open(&self.backing, flags, Mode::empty())
+            .map_err(step(format!("open {}", self.backing.display())))
+    }
+}
+
+fn mount_tmpfs(target: &Path, options: &str) -> Result<(), EngineError> {
+    let options = std::ffi::CString::new(options).expect("options hold no zero byte");
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("deadbeat", target, "tmpfs", flags, options.as_c_str())
+        .map_err(step(format!("mount tmpfs on {}", target.display())))
+}
+
+fn base_for(job: &Job) -> Result<PathBuf, EngineError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut needed: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    needed.extend([job.subject.clone(), job.deadbeat.clone()]);
+    needed.extend(job.scratch.clone());
+    needed.extend(std::env::current_dir());
+    let free = BASES
+        .iter()
+        .map(PathBuf::from)
+        .find(|base| base.is_dir() && !needed.iter().any(|path| path.starts_with(base)));
+    free.ok_or_else(|| EngineError::Step {
+        what: format!("find an unused folder among {}", BASES.join(", ")),
+        source: io::ErrorKind::NotFound.into(),
+    })
+}
+
+/// Whether `user`, who owns nothing here, can enter every folder above and read `path`.
+fn is_reachable(path: &Path, user: u32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(path) = path.canonicalize() else { return false };
+    path.ancestors().all(|folder| {
+        fs::metadata(folder).is_ok_and(|meta| {
+            let bits = if meta.uid() == user { meta.mode() >> 6 } else { meta.mode() };
+            bits & 0o1 != 0
+        })
+    })
+}

@@ -1,0 +1,352 @@
+//! The roles' processes: started, told apart, stopped, killed, listened to.
+//!
+//! A process belongs to the role whose mount namespace it is in: that holds for every descendant,
+//! whatever parent it has by now.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open};
+use rustix::thread::UnshareFlags;
+
+use super::ground::Ground;
+use super::sys;
+use crate::history::Stream;
+use crate::plan::{Part, Places, Plan, Reach};
+use crate::role::Role;
+
+/// How often a tree is listed again until a listing shows no process that was not signalled.
+const SCANS_MAX: usize = 64;
+/// How long the end of a role's first process may lie before the shim's word about it.
+const STATUS_WAIT: Duration = Duration::from_millis(500);
+/// How much output is read in one go, so that a flood starves nobody.
+const READ_BYTES: usize = 64 << 10;
+
+/// What a role's shim said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Its first process exists and waits for the start signal.
+    Ready(u32),
+    /// It could not be started.
+    Cannot(String),
+    /// Its first process ended: exit code, signal.
+    Exited(Option<i32>, Option<i32>),
+}
+
+/// One role's processes.
+#[derive(Debug)]
+pub(crate) struct Player {
+    pub(crate) role: Role,
+    shim: Pid,
+    main: Option<(Pid, OwnedFd)>,
+    control: Option<UnixStream>,
+    heard: Vec<u8>,
+    out: Option<ChildStdout>,
+    err: Option<ChildStderr>,
+    mount_namespace: PathBuf,
+    /// Bytes of output kept so far.
+    pub(crate) output_bytes: u64,
+    /// Whether the rest of its output is dropped.
+    pub(crate) output_cut: bool,
+    /// Whether its first process has ended.
+    pub(crate) is_dead: bool,
+    /// Whether it was stopped by the harness.
+    pub(crate) is_stopped: bool,
+}
+
+/// What a role is started with.
+#[derive(Debug)]
+pub(crate) struct Casting<'a> {
+    pub(crate) part: &'a Part,
+    pub(crate) plan: &'a Plan,
+    pub(crate) ground: &'a Ground,
+    pub(crate) user: Option<u32>,
+    /// `/dev/fuse`, opened for this role's mount.
+    pub(crate) device: BorrowedFd<'a>,
+}
+
+impl Player {
+    /// Starts the shim in a mount namespace of its own, with the role's fault mount in place.
+    pub(crate) fn start(casting: &Casting<'_>) -> io::Result<Player> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut command = Command::new(casting.ground.bin().join("deadbeat"));
+        let places = places(casting.ground, casting.plan);
+        let fill = |text: &String| places.fill_in(text, &casting.plan.timing);
+        command
+            .arg("__shim")
+            .args(casting.part.argv.iter().map(fill))
+            .current_dir(casting.ground.subject())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        set_environment(&mut command, casting, &places);
+        sys::prepare_child(&mut command, enter_stage(casting));
+        let mut child = command.spawn()?;
+        let shim = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let shim = shim.expect("a child has a pid");
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        ours.set_nonblocking(true)?;
+        for pipe in [out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)] {
+            rustix::io::ioctl_fionbio(pipe.expect("both were piped"), true)?;
+        }
+        Ok(Player {
+            role: casting.part.role,
+            shim,
+            main: None,
+            control: Some(ours),
+            heard: Vec::new(),
+            out,
+            err,
+            mount_namespace: fs::read_link(format!("/proc/{}/ns/mnt", shim.as_raw_nonzero()))?,
+            output_bytes: 0,
+            output_cut: false,
+            is_dead: false,
+            is_stopped: false,
+        })
+    }
+
+    /// Everything to be polled: control, death of the first process, output.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let pidfd = self.main.as_ref().filter(|_| !self.is_dead).map(|(_, fd)| fd.as_fd());
+        let control = self.control.as_ref().map(AsFd::as_fd);
+        let out = self.out.as_ref().map(AsFd::as_fd);
+        pidfd.into_iter().chain(control).chain(out).chain(self.err.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Whether the first process has ended, by the kernel's word.
+    pub(crate) fn main_ended(&self) -> bool {
+        let Some((_, pidfd)) = &self.main else { return false };
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+        let now = Timespec::default();
+        !self.is_dead && rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Whether its parent process is gone though the first process never ran.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.control.is_none() && self.main.is_none() && !self.is_dead
+    }
+
+    /// What the shim has said, without waiting.
+    pub(crate) fn news(&mut self) -> Option<News> {
+        if let Some(control) = &mut self.control {
+            let mut bytes = [0; 512];
+            match control.read(&mut bytes) {
+                Ok(0) => self.control = None,
+                Ok(n) => self.heard.extend_from_slice(&bytes[..n]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => self.control = None,
+            }
+        }
+        let end = self.heard.iter().position(|byte| *byte == b'\n')?;
+        let line: Vec<u8> = self.heard.drain(..=end).collect();
+        parse_news(String::from_utf8_lossy(&line).trim_end())
+    }
+
+    /// Waits, within a bound, for the shim's word on how the first process ended, or why it never
+    /// ran. If the shim itself is gone, nobody knows.
+    pub(crate) fn how_it_ended(&mut self) -> Option<News> {
+        let patience = Timespec::try_from(STATUS_WAIT).expect("half a second fits");
+        for _ in 0..8 {
+            match self.news() {
+                Some(News::Ready(_)) => continue,
+                Some(last) => return Some(last),
+                None => {}
+            }
+            let Some(control) = &self.control else { break };
+            let mut fds = [PollFd::new(control, PollFlags::IN)];
+            if !rustix::event::poll(&mut fds, Some(&patience)).is_ok_and(|ready| ready > 0) {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Lets the first process run. Its pid stays ours to signal through a pidfd.
+    pub(crate) fn go(&mut self, pid: u32) -> io::Result<()> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pid = raw.ok_or(io::ErrorKind::InvalidData)?;
+        self.main = Some((pid, pidfd_open(pid, PidfdFlags::empty())?));
+        let control = self.control.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        io::Write::write_all(control, b"g")
+    }
+
+    /// The role's output that is there to be read, one piece a stream.
+    pub(crate) fn output(&mut self) -> Vec<(Stream, String)> {
+        let mut pieces = Vec::new();
+        if let Some(text) = read_some(&mut self.out) {
+            pieces.push((Stream::Stdout, text));
+        }
+        if let Some(text) = read_some(&mut self.err) {
+            pieces.push((Stream::Stderr, text));
+        }
+        pieces
+    }
+
+    /// Sends a signal to the whole tree, or the first process; gives how many got it.
+    ///
+    /// A tree is listed again until a listing shows nobody new, so that no fork slips through.
+    pub(crate) fn signal(&self, signal: Signal, reach: Reach) -> usize {
+        if reach == Reach::Main {
+            let Some((pid, _)) = &self.main else { return 0 };
+            return usize::from(!self.is_dead && kill_process(*pid, signal).is_ok());
+        }
+        let mut signalled = BTreeMap::new();
+        for _ in 0..SCANS_MAX {
+            let before = signalled.len();
+            for pid in self.processes() {
+                signalled
+                    .entry(pid.as_raw_nonzero())
+                    .or_insert_with(|| kill_process(pid, signal).is_ok());
+            }
+            if signalled.len() == before {
+                break;
+            }
+        }
+        signalled.values().filter(|sent| **sent).count()
+    }
+
+    /// The role's living processes.
+    pub(crate) fn processes(&self) -> Vec<Pid> {
+        all_processes().filter(|pid| *pid != self.shim && self.owns(*pid)).collect()
+    }
+
+    fn owns(&self, pid: Pid) -> bool {
+        let link = fs::read_link(format!("/proc/{}/ns/mnt", pid.as_raw_nonzero()));
+        link.is_ok_and(|namespace| namespace == self.mount_namespace)
+    }
+}
+
+/// Every process of the run's PID namespace but its init.
+pub(crate) fn all_processes() -> impl Iterator<Item = Pid> {
+    let names = fs::read_dir("/proc").into_iter().flatten().flatten();
+    names
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| *pid != 1)
+        .filter_map(Pid::from_raw)
+}
+
+/// A process as a person would name it.
+pub(crate) fn describe(pid: Pid) -> String {
+    let pid = pid.as_raw_nonzero();
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("{} (pid {pid})", name.trim_end())
+}
+
+fn parse_news(line: &str) -> Option<News> {
+    let (word, rest) = line.split_once(' ')?;
+    match word {
+        "ready" => rest.parse().ok().map(News::Ready),
+        "cannot" => Some(News::Cannot(format!("cannot {rest}"))),
+        "exit" => {
+            let (code, signal) = rest.split_once(' ')?;
+            Some(News::Exited(code.parse().ok(), signal.parse().ok()))
+        }
+        _ => None,
+    }
+}
+
+fn read_some(pipe: &mut Option<impl Read>) -> Option<String> {
+    let mut bytes = vec![0; READ_BYTES];
+    match pipe.as_mut()?.read(&mut bytes) {
+        Ok(0) => *pipe = None,
+        Ok(n) => return Some(String::from_utf8_lossy(&bytes[..n]).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(_) => *pipe = None,
+    }
+    None
+}
+
+fn places(ground: &Ground, plan: &Plan) -> Places {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    Places {
+        dir: text(&ground.dir()),
+        lock: text(&ground.dir().join(&plan.files.name)),
+        subject: text(ground.subject()),
+        deadbeat: text(&ground.bin().join("deadbeat")),
+    }
+}
+
+fn set_environment(command: &mut Command, casting: &Casting<'_>, places: &Places) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("DEADBEAT_") {
+            command.env_remove(name);
+        }
+    }
+    let Casting { part, plan, ground, .. } = casting;
+    let mut path = vec![ground.bin()];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    command.env("PATH", std::env::join_paths(path).expect("they came from a PATH"));
+    if casting.user.is_some() {
+        command.env("HOME", ground.home());
+    }
+    command.env("TMPDIR", ground.home());
+    let ms = |length: crate::time::Nanos| length.as_ms().to_string();
+    command
+        .env("DEADBEAT_ROLE", part.role.to_string())
+        .env("DEADBEAT_DIR", &places.dir)
+        .env("DEADBEAT_LOCK", &places.lock)
+        .env("DEADBEAT_WITNESS", ground.witness())
+        .env("DEADBEAT_HOLD_MS", ms(part.hold))
+        .env("DEADBEAT_TICK_MS", ms(plan.timing.tick))
+        .env("DEADBEAT_PATIENCE_MS", ms(part.patience))
+        .env("DEADBEAT_ACQUIRES", part.acquires.to_string());
+    let optional = [
+        ("DEADBEAT_STALE_MS", plan.timing.stale),
+        ("DEADBEAT_BEAT_MS", plan.timing.beat),
+        ("DEADBEAT_STALL_MS", part.stall),
+    ];
+    for (name, length) in optional {
+        if let Some(length) = length {
+            command.env(name, ms(length));
+        }
+    }
+    for (name, value) in &part.env {
+        command.env(name, places.fill_in(value, &plan.timing));
+    }
+}
+
+/// What the shim does before it runs: its own mount namespace, the role's fault mount, limits,
+/// and then the role's user, after which it has no right to any of this.
+fn enter_stage(casting: &Casting<'_>) -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
+    let device = casting.device.as_raw_fd();
+    let target = casting.ground.mount_point();
+    let hidden = casting.ground.hidden_mount().map(Path::to_path_buf);
+    let hostname = casting.plan.world.separate_hostname.then(|| casting.part.role.to_string());
+    let user = casting.user;
+    let processes = casting.plan.bounds.processes;
+    move || {
+        sys::unshare(UnshareFlags::NEWNS)?;
+        deadbeat_fs::mount_at(&target, device)?;
+        if let Some(hidden) = &hidden {
+            rustix::mount::unmount(hidden, rustix::mount::UnmountFlags::DETACH)?;
+        }
+        if let Some(hostname) = &hostname {
+            sys::unshare(UnshareFlags::NEWUTS)?;
+            rustix::system::sethostname(hostname.as_bytes())?;
+        }
+        let limit = |n| Rlimit { current: Some(n), maximum: Some(n) };
+        rustix::process::setrlimit(Resource::Core, limit(0))?;
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        rustix::process::setpriority_process(None, 0)?;
+        if let Some(user) = user {
+            // Counted for each user over the whole machine (getrlimit(2)), so it only slows a
+            // fork bomb; the run's own bound is counted by the supervisor.
+            let roomy = processes.saturating_mul(2).max(512);
+            rustix::process::setrlimit(Resource::Nproc, limit(roomy))?;
+            rustix::thread::set_thread_groups(&[])?;
+            let gid = rustix::process::Gid::from_raw(user);
+            rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+            let uid = rustix::process::Uid::from_raw(user);
+            rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+        }
+        // In a user namespace this is what takes the role's capabilities away, at the exec.
+        rustix::thread::clear_ambient_capability_set().map_err(io::Error::from)
+    }
+}

@@ -1,0 +1,199 @@
+//! `results.json`, exactly as CONTRACTS.md has it: types and how they are filled.
+//!
+//! All `*_ms` moments count from the holder's first `entered`.
+
+use serde::Serialize;
+
+use crate::check::{Finding, Outcome, Verdict};
+use crate::history::{History, What};
+use crate::plan::Trial;
+use crate::role::Role;
+use crate::time::Nanos;
+use crate::witness::Said;
+
+/// The whole file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Results {
+    /// The format of this file: 1.
+    pub format: u32,
+    /// deadbeat's version.
+    pub version: String,
+    /// The seed of the schedules.
+    pub seed: u64,
+    /// Which engine ran.
+    pub engine: String,
+    /// The worst outcome.
+    pub outcome: Outcome,
+    /// In the order of the cases.
+    pub results: Vec<CaseResult>,
+}
+
+/// One scenario with one subject.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseResult {
+    /// `family/name`.
+    pub scenario: String,
+    /// `name@variant`.
+    pub subject: String,
+    /// Which engine ran it.
+    pub engine: String,
+    /// The seed of its schedule.
+    pub seed: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, where the findings do not say it.
+    pub reason: Option<String>,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// How often each fault fired.
+    pub faults: Vec<FaultResult>,
+    /// Whether each event was done.
+    pub events: Vec<EventResult>,
+    /// What the roles said.
+    pub witness: Vec<WitnessResult>,
+    /// What a reader should know: errnos that no local file system gives there, and the like.
+    pub warnings: Vec<String>,
+    /// How many runs before this one proved nothing, because the machine was too slow.
+    pub repeats: u32,
+    /// How long the run took on its own clock.
+    pub virtual_ms: f64,
+    /// How long it took on the wall.
+    pub wall_ms: f64,
+    /// A command that repeats exactly this run.
+    pub replay: String,
+}
+
+/// How often a fault fired.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct FaultResult {
+    /// Its number.
+    pub fault: u32,
+    /// How often.
+    pub fired: u64,
+}
+
+/// Whether an event was done.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct EventResult {
+    /// Its number.
+    pub event: u32,
+    /// Whether.
+    pub done: bool,
+}
+
+/// One line of the witness.
+#[derive(Clone, Debug, Serialize)]
+pub struct WitnessResult {
+    /// When.
+    pub at_ms: f64,
+    /// Who.
+    pub role: Role,
+    /// The word of the line; `fenced` where the resource refused it.
+    pub event: String,
+    /// The whole line, where it says more than the word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
+}
+
+/// What a case's result is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct CaseParts<'a> {
+    /// `family/name`.
+    pub scenario: &'a str,
+    /// `name@variant`.
+    pub subject: &'a str,
+    /// Which engine.
+    pub engine: &'a str,
+    /// Which seed.
+    pub seed: u64,
+    /// The trial, unless the case was skipped before there was one.
+    pub trial: Option<&'a Trial>,
+    /// The history, if it ran.
+    pub history: Option<&'a History>,
+    /// What it came to.
+    pub verdict: &'a Verdict,
+    /// How many runs before it proved nothing.
+    pub repeats: u32,
+    /// How long it took.
+    pub wall: Nanos,
+    /// The command that repeats it.
+    pub replay: &'a str,
+}
+
+impl CaseResult {
+    /// Fills in one case.
+    #[must_use]
+    pub fn new(parts: CaseParts<'_>) -> CaseResult {
+        let empty = History::default();
+        let history = parts.history.unwrap_or(&empty);
+        let plan = parts.trial.filter(|_| parts.history.is_some()).map(|trial| &trial.plan);
+        let fired = |number: u32| {
+            let of_it = history
+                .events
+                .iter()
+                .filter(|event| matches!(event.what, What::Fired { fault, .. } if fault == number));
+            of_it.count() as u64
+        };
+        let done = |number: u32| {
+            history
+                .events
+                .iter()
+                .any(|event| matches!(event.what, What::Done { event, .. } if event == number))
+        };
+        let faults = plan.map(|plan| plan.faults.iter().map(|rule| rule.number));
+        let events = plan.map(|plan| plan.events.iter().map(|act| act.number));
+        CaseResult {
+            scenario: parts.scenario.to_owned(),
+            subject: parts.subject.to_owned(),
+            engine: parts.engine.to_owned(),
+            seed: parts.seed,
+            outcome: parts.verdict.outcome,
+            reason: parts.verdict.reason.clone(),
+            findings: parts.verdict.findings.clone(),
+            faults: faults
+                .into_iter()
+                .flatten()
+                .map(|fault| FaultResult { fault, fired: fired(fault) })
+                .collect(),
+            events: events
+                .into_iter()
+                .flatten()
+                .map(|event| EventResult { event, done: done(event) })
+                .collect(),
+            witness: witness(history),
+            warnings: parts.trial.map(|trial| trial.warnings.clone()).unwrap_or_default(),
+            repeats: parts.repeats,
+            virtual_ms: history.events.last().map_or(0.0, |event| event.at.as_ms_f64()),
+            wall_ms: parts.wall.as_ms_f64(),
+            replay: parts.replay.to_owned(),
+        }
+    }
+}
+
+/// The moment that reports count from.
+#[must_use]
+pub fn zero(history: &History) -> Nanos {
+    let entered = history.events.iter().find(|event| {
+        matches!(&event.what, What::Witness { role: Role::Holder, said: Said::Entered { .. } })
+    });
+    entered.map_or(Nanos::ZERO, |event| event.at)
+}
+
+fn witness(history: &History) -> Vec<WitnessResult> {
+    let zero = zero(history).as_ms_f64();
+    let lines = history.events.iter().filter_map(|event| {
+        let (role, word, said) = match &event.what {
+            What::Witness { role, said } => (*role, said.word(), said),
+            What::Fenced { role, said, .. } => (*role, "fenced", said),
+            _ => return None,
+        };
+        let line = said.to_string();
+        Some(WitnessResult {
+            at_ms: event.at.as_ms_f64() - zero,
+            role,
+            event: word.to_owned(),
+            line: (line != word).then_some(line),
+        })
+    });
+    lines.collect()
+}

@@ -1,0 +1,195 @@
+//! Lines for people, in the form that UX asks for: one line a case, a story under what failed.
+//!
+//! Words carry the meaning; colour, when it is on, only helps.
+
+use super::plain;
+use super::results::{CaseResult, zero};
+use crate::check::{Finding, Outcome};
+use crate::history::{History, What};
+use crate::role::Role;
+use crate::time::Nanos;
+
+/// How many lines of history a finding shows at most.
+const EXCERPT_LINES: usize = 14;
+/// How wide a story is set.
+const STORY_COLUMNS: usize = 96;
+
+/// Where a case stands among all.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its number, from 1.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+/// Adds a hue to a word, or does not.
+pub type Hue<'a> = &'a dyn Fn(Outcome, &str) -> String;
+
+/// The lines of one case that has ended.
+#[must_use]
+pub fn case(place: Place, case: &CaseResult, history: Option<&History>, hue: Hue<'_>) -> String {
+    let fired = case.faults.iter().filter(|fault| fault.fired > 0).count();
+    let done = case.events.iter().filter(|event| event.done).count();
+    let mut text = format!(
+        "{} [{:>7.3}s] ({:>width$}/{}) {:<44} {}",
+        hue(case.outcome, &format!("{:>12}", word(case.outcome))),
+        case.wall_ms / 1000.0,
+        place.number,
+        place.of,
+        case.scenario,
+        case.subject,
+        width = place.of.to_string().len(),
+    );
+    if !case.faults.is_empty() {
+        text.push_str(&format!("  faults {fired}/{}", case.faults.len()));
+    }
+    if !case.events.is_empty() {
+        text.push_str(&format!("  events {done}/{}", case.events.len()));
+    }
+    if case.repeats > 0 {
+        text.push_str(&format!("  run {}: the machine was too slow before", case.repeats + 1));
+    }
+    text.push('\n');
+    match case.outcome {
+        Outcome::Held => {}
+        Outcome::Skipped | Outcome::KnownGap => reason(&mut text, case),
+        Outcome::Inconclusive | Outcome::Violated => {
+            let stands: Vec<&Finding> = case.findings.iter().filter(|one| one.violates).collect();
+            for finding in &stands {
+                story(&mut text, finding);
+            }
+            if let (Some(first), Some(history)) = (stands.first(), history) {
+                excerpt(&mut text, first, history);
+            }
+            reason(&mut text, case);
+            text.push_str(&format!("     {}\n", case.replay));
+        }
+    }
+    text
+}
+
+/// The last lines of a run.
+#[must_use]
+pub fn summary(results: &[CaseResult], wall: Nanos, folder: &str, hue: Hue<'_>) -> String {
+    let count = |outcome: Outcome| results.iter().filter(|case| case.outcome == outcome).count();
+    let ran = results.len() - count(Outcome::Skipped);
+    let worst = results.iter().map(|case| case.outcome).max().unwrap_or(Outcome::Skipped);
+    let mut parts = vec![format!("{} held", count(Outcome::Held))];
+    for (outcome, name) in [
+        (Outcome::Violated, "violated"),
+        (Outcome::Inconclusive, "inconclusive"),
+        (Outcome::KnownGap, "known gaps"),
+    ] {
+        if count(outcome) > 0 {
+            parts.push(format!("{} {name}", count(outcome)));
+        }
+    }
+    let skipped = count(Outcome::Skipped);
+    let skipped = if skipped > 0 { format!("; {skipped} skipped") } else { String::new() };
+    format!(
+        "{} [{:>7.1}s] {ran} run: {}{skipped}\n{:>12} {folder}\n",
+        hue(worst, &format!("{:>12}", "Summary")),
+        wall.as_ms_f64() / 1000.0,
+        parts.join(", "),
+        "Report",
+    )
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Skipped => "skipped",
+        Outcome::Held => "HELD",
+        Outcome::KnownGap => "known gap",
+        Outcome::Inconclusive => "INCONCLUSIVE",
+        Outcome::Violated => "VIOLATED",
+    }
+}
+
+fn reason(text: &mut String, case: &CaseResult) {
+    for reason in case.reason.iter().flat_map(|reason| reason.split("; ")) {
+        wrapped(text, "     ", &plain_lines(reason));
+    }
+}
+
+fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join(" ")
+}
+
+fn story(text: &mut String, finding: &Finding) {
+    let kind = finding.kind.as_str();
+    wrapped(text, "     ", &format!("{kind}: {}", plain_lines(&finding.story)));
+}
+
+/// Sets words into lines of a bounded width.
+fn wrapped(text: &mut String, indent: &str, words: &str) {
+    let mut line = String::new();
+    for word in words.split(' ') {
+        let is_too_long = line.chars().count() + word.chars().count() >= STORY_COLUMNS;
+        if !line.is_empty() && is_too_long {
+            text.push_str(&format!("{indent}{line}\n"));
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    if !line.is_empty() {
+        text.push_str(&format!("{indent}{line}\n"));
+    }
+}
+
+/// The events that tell a finding's story, nearest to where it begins.
+fn excerpt(text: &mut String, finding: &Finding, history: &History) {
+    let zero = zero(history);
+    let told: Vec<(f64, String)> = history
+        .events
+        .iter()
+        .filter_map(|event| {
+            let line = told(&event.what)?;
+            Some((event.at.as_ms_f64() - zero.as_ms_f64(), line))
+        })
+        .collect();
+    let middle = told.iter().position(|(at, _)| *at >= finding.from_ms).unwrap_or(told.len());
+    let from = middle.saturating_sub(EXCERPT_LINES / 2 + 1);
+    let to = (from + EXCERPT_LINES).min(told.len());
+    for (at, line) in &told[from..to] {
+        text.push_str(&format!("     {at:>9.0} ms  {line}\n"));
+    }
+}
+
+fn told(what: &What) -> Option<String> {
+    let line = |role: &Role, rest: String| Some(format!("{role:<12} {}", plain(&rest)));
+    match what {
+        What::Witness { said, .. } if said.word() == "wrote" => None,
+        What::Witness { role, said } => line(role, said.to_string()),
+        What::Fenced { role, said, accepted, by } => {
+            line(role, format!("{said}: refused, {by} has token {accepted}"))
+        }
+        What::Op { op, outcome, fault: Some(fault) } => line(
+            &op.role,
+            format!(
+                "{} {} = {}   fault {fault}",
+                op.kind.as_str(),
+                op.all_paths().collect::<Vec<_>>().join(" -> "),
+                match outcome.told {
+                    Ok(value) => value.to_string(),
+                    Err(errno) => errno.to_string(),
+                }
+            ),
+        ),
+        What::Waiting { op, fault: Some(fault) } => {
+            line(&op.role, format!("{} {} hangs   fault {fault}", op.kind.as_str(), op.path()))
+        }
+        What::Done { event, note } => Some(format!("{:<12} event {event}: {}", "", plain(note))),
+        What::Stopped { role } => line(role, "is stopped".to_owned()),
+        What::Continued { role } => line(role, "goes on".to_owned()),
+        What::Killed { role, planned: true } => line(role, "is killed".to_owned()),
+        What::Exited { role, code: Some(code), .. } => line(role, format!("exits, code {code}")),
+        What::Exited { role, signal, .. } => {
+            line(role, format!("dies, signal {}", signal.unwrap_or_default()))
+        }
+        _ => None,
+    }
+}

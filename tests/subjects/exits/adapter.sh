@@ -1,0 +1,2 @@
+# Does nothing, successfully.
+exit 0

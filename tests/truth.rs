@@ -1,0 +1,172 @@
+//! What is known of real locks from outside, without deadbeat: measured in real time, with strace
+//! and full disks. Kinds and order are asserted; overlaps of real time are printed.
+
+use deadbeat_tests::{call, fuse_works};
+use serde_json::Value;
+
+/// The results of a run, by scenario and subject.
+struct Truth(Value);
+
+impl Truth {
+    fn of(words: &[&str]) -> Option<Truth> {
+        if !fuse_works() {
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a temp folder can be made");
+        let mut args = vec!["run", "--format", "json"];
+        args.extend(words);
+        Some(Truth(call(folder.path(), args).json()))
+    }
+
+    #[track_caller]
+    fn case(&self, scenario: &str, subject: &str) -> &Value {
+        let cases = self.0["results"].as_array().expect("results are a list");
+        let found = cases.iter().find(|c| c["scenario"] == scenario && c["subject"] == subject);
+        found.unwrap_or_else(|| panic!("{scenario} of {subject} was not run"))
+    }
+
+    /// Whether the set-up could not be done here: then nothing is said.
+    fn is_skipped(&self, subject: &str) -> bool {
+        let cases = self.0["results"].as_array().expect("results are a list");
+        let mut own = cases.iter().filter(|case| case["subject"] == subject);
+        let skipped = own.all(|case| case["outcome"] == "skipped");
+        if skipped {
+            println!("skipped: {subject}: {}", cases[0]["reason"]);
+        }
+        skipped
+    }
+
+    #[track_caller]
+    fn is_held(&self, scenario: &str, subject: &str) {
+        let case = self.case(scenario, subject);
+        assert_eq!(case["outcome"], "held", "{case:#}");
+    }
+
+    /// Asserts that the run is violated by all of these kinds, and prints the overlap.
+    #[track_caller]
+    fn is_violated(&self, scenario: &str, subject: &str, kinds: &[&str]) {
+        let case = self.case(scenario, subject);
+        assert_eq!(case["outcome"], "violated", "{case:#}");
+        for kind in kinds {
+            let finding = findings(case).find(|finding| finding["kind"] == *kind);
+            let finding = finding.unwrap_or_else(|| panic!("no {kind}: {case:#}"));
+            println!("{scenario} {subject}: {kind}, overlap {} ms", finding["overlap_ms"]);
+        }
+    }
+}
+
+fn findings(case: &Value) -> impl Iterator<Item = &Value> {
+    case["findings"].as_array().expect("findings are a list").iter()
+}
+
+const PERSISTENT: &[(&str, &str)] = &[
+    ("ENOSPC", "disk-full/heartbeat-enospc"),
+    ("EDQUOT", "quota/heartbeat-edquot"),
+    ("EIO", "io-error/heartbeat-eio"),
+    ("EACCES", "permission/heartbeat-eacces"),
+    ("EPERM", "not-permitted/heartbeat-eperm"),
+    ("EROFS", "read-only/heartbeat-erofs"),
+    ("a missing path", "missing-path/lock-removed"),
+];
+
+/// B1: a lock that swallows the errors of its beat is caught under every one of them, and holds
+/// where nothing goes wrong.
+#[test]
+fn the_swallowed_beat_is_caught_under_every_errno() {
+    let mut words = vec!["--subject", "zoo@swallowed-beat", "control/long-hold"];
+    words.extend(PERSISTENT.iter().map(|(_, scenario)| *scenario));
+    let Some(truth) = Truth::of(&words) else { return };
+    truth.is_held("control/long-hold", "zoo@swallowed-beat");
+    for (_, scenario) in PERSISTENT {
+        truth.is_violated(scenario, "zoo@swallowed-beat", &["double-held", "silent"]);
+    }
+}
+
+/// The positive control holds under the same faults: it tells, stops and is succeeded.
+#[test]
+fn the_reference_holds_and_is_succeeded_under_every_errno() {
+    let mut words = vec!["control/long-hold", "dead-owner/killed-while-holding"];
+    words.extend(PERSISTENT.iter().map(|(_, scenario)| *scenario));
+    let Some(truth) = Truth::of(&words) else { return };
+    truth.is_held("control/long-hold", "reference@default");
+    truth.is_held("dead-owner/killed-while-holding", "reference@default");
+    for (errno, scenario) in PERSISTENT {
+        truth.is_held(scenario, "reference@default");
+        let case = truth.case(scenario, "reference@default");
+        let said = |role: &str, event: &str| {
+            let lines = case["witness"].as_array().expect("the witness is a list");
+            lines.iter().position(|line| line["role"] == role && line["event"] == event)
+        };
+        let aborted = said("holder", "aborted");
+        let entered = said("contender-1", "entered");
+        assert!(aborted.is_some() && entered.is_some(), "{errno}: {case:#}");
+        if *scenario != "missing-path/lock-removed" {
+            assert!(aborted < entered, "{errno}: out before the heir is in: {case:#}");
+        }
+    }
+}
+
+/// proper-lockfile 4.1.2, stale 2 s: measured with strace and in real time.
+#[test]
+fn proper_lockfile_does_what_was_measured() {
+    let Some(truth) = Truth::of(&[
+        "control/long-hold",
+        "disk-full/heartbeat-enospc",
+        "io-error/heartbeat-eio-once",
+        "missing-path/lock-removed",
+        "dead-owner/killed-while-holding",
+        "--subject",
+        "proper-lockfile@fast",
+        "--subject",
+        "proper-lockfile@logging",
+    ]) else {
+        return;
+    };
+    if truth.is_skipped("proper-lockfile@fast") {
+        return;
+    }
+    let fast = "proper-lockfile@fast";
+    // The message names path, operation and errno, or `vague` would have been found.
+    for scenario in [
+        "control/long-hold",
+        "disk-full/heartbeat-enospc",
+        "io-error/heartbeat-eio-once",
+        "dead-owner/killed-while-holding",
+    ] {
+        truth.is_held(scenario, fast);
+    }
+    let removed = truth.case("missing-path/lock-removed", fast);
+    assert_eq!(removed["outcome"], "violated", "{removed:#}");
+    let overlap = findings(removed).find(|finding| finding["check"] == "exclusion");
+    let overlap = overlap.unwrap_or_else(|| panic!("no overlap: {removed:#}"));
+    println!("lock removed: {} ms, measured from outside: about 500 ms", overlap["overlap_ms"]);
+    let logging = "proper-lockfile@logging";
+    truth.is_violated("disk-full/heartbeat-enospc", logging, &["told-ignored"]);
+    truth.is_held("io-error/heartbeat-eio-once", logging);
+}
+
+/// A lock without a heartbeat: what needs one is skipped with the reason, a removed name is a
+/// recorded gap, and a dead owner is followed.
+#[test]
+fn flock_has_no_heartbeat_and_loses_a_removed_name() {
+    let Some(truth) = Truth::of(&[
+        "--subject",
+        "flock",
+        "control/long-hold",
+        "dead-owner/killed-while-holding",
+        "disk-full/heartbeat-enospc",
+        "missing-path/lock-removed-before-arrival",
+    ]) else {
+        return;
+    };
+    if truth.is_skipped("flock@default") {
+        return;
+    }
+    truth.is_held("control/long-hold", "flock@default");
+    truth.is_held("dead-owner/killed-while-holding", "flock@default");
+    let skipped = truth.case("disk-full/heartbeat-enospc", "flock@default");
+    assert_eq!(skipped["outcome"], "skipped");
+    assert!(skipped["reason"].as_str().is_some_and(|why| why.contains("beat")), "{skipped:#}");
+    let removed = truth.case("missing-path/lock-removed-before-arrival", "flock@default");
+    assert_eq!(removed["outcome"], "known-gap", "{removed:#}");
+}
