@@ -1,36 +1,64 @@
 //! How a stay's beats fared: which attempts to refresh the lock failed, and for how long.
 //!
 //! Pure. An attempt is an operation of a refreshing kind onto a heartbeat path by the role that is
-//! inside. Where the path is gone no such operation ever reaches a file system, so a look-up of a
-//! heartbeat path that ends in an error is an attempt as well. An attempt failed if it was
-//! answered with an error, if it had no effect, or as long as it is not answered.
+//! inside. It failed if it was answered with an error, if it had no effect, or as long as it is not
+//! answered. Where the path is gone or shut, no refreshing operation ever reaches a file system, so
+//! an error of a look-up, open or stat of a heartbeat path, or of a folder on the way to one, counts
+//! as a failed attempt too: an *indirect* one. Looking for what need not be there is everyday work
+//! (a beat that creates and renames does), so indirect attempts alone are a failure only if a fault
+//! caused one, or if no refresh came until stale-after or until another role got in.
 
-use super::view::{End, Hold, View};
+use std::collections::BTreeSet;
+
+use super::view::{Hold, Point, View};
 use crate::history::What;
-use crate::op::{Errno, Op, OpKind, Outcome};
+use crate::op::{Errno, Op, OpId, OpKind, Outcome};
 use crate::time::Nanos;
 
 /// One stretch of failing beats within a stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     /// The first failed attempt.
-    pub(crate) since: Nanos,
-    /// Its place in the history.
-    pub(crate) seq: u64,
-    /// The next success, or the end of the stay.
-    pub(crate) until: Nanos,
+    pub(crate) since: Point,
+    /// The next success, or where the role was certainly inside for the last time.
+    pub(crate) until: Point,
     /// Which errors the attempts were answered with.
     pub(crate) errnos: Vec<Errno>,
     /// Which operations failed.
     pub(crate) kinds: Vec<OpKind>,
     /// On which paths, relative to the lock directory.
     pub(crate) paths: Vec<String>,
+    /// Whether a refresh itself failed, or a fault was at work.
+    is_direct: bool,
 }
 
 impl Failure {
+    /// How long it lasted.
+    pub(crate) fn length(&self) -> Nanos {
+        self.until.at.since(self.since.at)
+    }
+
     /// Whether it lasted at least `stale`; a lock that never becomes stale cannot be lost so.
     pub(crate) fn lasted(&self, stale: Option<Nanos>) -> bool {
-        stale.is_some_and(|stale| self.until.since(self.since) >= stale)
+        stale.is_some_and(|stale| self.length() >= stale)
+    }
+
+    fn begin(at: Point) -> Failure {
+        Failure {
+            since: at,
+            until: at,
+            errnos: Vec::new(),
+            kinds: Vec::new(),
+            paths: Vec::new(),
+            is_direct: false,
+        }
+    }
+
+    fn add(&mut self, op: &Op, errno: Option<Errno>, is_direct: bool) {
+        self.is_direct |= is_direct;
+        push_new(&mut self.errnos, errno);
+        push_new(&mut self.kinds, Some(op.kind));
+        push_new(&mut self.paths, op.all_paths().last().map(str::to_owned));
     }
 }
 
@@ -38,15 +66,11 @@ impl Failure {
 pub(crate) fn failures(view: &View<'_>, hold: &Hold) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut open: Option<Failure> = None;
-    for event in view.events {
-        let is_inside = event.seq > hold.taken.seq
-            && (event.seq <= hold.last_end().seq || matches!(hold.end, End::Open(_)));
-        if !is_inside {
-            continue;
-        }
-        let (op, outcome) = match &event.what {
-            What::Op { op, outcome, .. } => (op, Some(outcome)),
-            What::Waiting { op, .. } => (op, None),
+    let mut held: BTreeSet<OpId> = BTreeSet::new();
+    for event in view.events.iter().filter(|event| hold.may_cover(event.seq)) {
+        let (op, outcome, fault) = match &event.what {
+            What::Op { op, outcome, fault } => (op, Some(outcome), fault),
+            What::Waiting { op, fault } => (op, None, fault),
             _ => continue,
         };
         if op.role != hold.role {
@@ -56,56 +80,73 @@ pub(crate) fn failures(view: &View<'_>, hold: &Hold) -> Vec<Failure> {
             None => {}
             Some(Attempt::Succeeded) => {
                 if let Some(mut failure) = open.take() {
-                    failure.until = event.at;
+                    failure.until = Point::of(event);
                     failures.push(failure);
                 }
             }
-            Some(Attempt::Failed(errno)) => {
-                let failure = open.get_or_insert_with(|| Failure {
-                    since: event.at,
-                    seq: event.seq,
-                    until: event.at,
-                    errnos: Vec::new(),
-                    kinds: Vec::new(),
-                    paths: Vec::new(),
-                });
-                push_new(&mut failure.errnos, errno);
-                push_new(&mut failure.kinds, Some(op.kind));
-                push_new(&mut failure.paths, op.all_paths().last().map(str::to_owned));
+            Some(Attempt::Failed { errno, is_direct }) => {
+                if outcome.is_none() {
+                    held.insert(op.id);
+                }
+                // A held operation that is interrupted failed by not returning; this error is the
+                // engine's way to let it go.
+                let is_let_go = held.contains(&op.id) && errno == Some(Errno(libc::EINTR));
+                let failure = open.get_or_insert_with(|| Failure::begin(Point::of(event)));
+                failure.add(op, errno.filter(|_| !is_let_go), is_direct || fault.is_some());
             }
         }
     }
     if let Some(mut failure) = open {
-        failure.until = hold.sure_end().at.max(failure.since);
+        failure.until = hold.sure_end().max(failure.since);
         failures.push(failure);
     }
+    failures.retain(|failure| failure.is_direct || matters(view, hold, failure));
     failures
+}
+
+/// Whether indirect attempts alone came to a failure.
+fn matters(view: &View<'_>, hold: &Hold, failure: &Failure) -> bool {
+    failure.lasted(view.trial.plan.timing.stale)
+        || view.holds.iter().any(|heir| {
+            let at = heir.taken.seq;
+            heir.role != hold.role && failure.since.seq < at && at < failure.until.seq
+        })
+}
+
+/// Whether an operation refreshes the lock, in truth and not only by its answer.
+pub(crate) fn reaches(view: &View<'_>, op: &Op, outcome: &Outcome) -> bool {
+    attempt(view, op, Some(outcome)) == Some(Attempt::Succeeded)
 }
 
 /// What an operation says about a beat, if anything.
 #[derive(Debug, PartialEq, Eq)]
 enum Attempt {
     Succeeded,
-    Failed(Option<Errno>),
+    Failed { errno: Option<Errno>, is_direct: bool },
 }
 
 fn attempt(view: &View<'_>, op: &Op, outcome: Option<&Outcome>) -> Option<Attempt> {
     let hits = |path: &str| view.files.is_heartbeat(path);
-    if op.kind == OpKind::Lookup {
-        let error = outcome.and_then(|outcome| outcome.told.err())?;
-        let is_on_the_way = hits(op.path()) || leads_to_a_heartbeat(view, op.path());
-        return is_on_the_way.then_some(Attempt::Failed(Some(error)));
+    if !op.can_refresh() {
+        let errno = outcome.and_then(|outcome| outcome.told.err())?;
+        let is_way_to_beat = match op.kind {
+            OpKind::Lookup => hits(op.path()) || leads_to_a_heartbeat(view, op.path()),
+            OpKind::Open | OpKind::Stat => op.paths.iter().any(|path| hits(path)),
+            _ => false,
+        };
+        return is_way_to_beat.then_some(Attempt::Failed { errno: Some(errno), is_direct: false });
     }
-    if !op.can_refresh() || !op.refreshed_paths().any(hits) {
+    if !op.refreshed_paths().any(hits) {
         return None;
     }
+    let failed = |errno| Attempt::Failed { errno, is_direct: true };
     Some(match outcome {
-        None => Attempt::Failed(None),
+        None => failed(None),
         // A beat on a file that has lost its name refreshes nothing that anybody sees.
-        Some(outcome) if op.unlinked => Attempt::Failed(outcome.told.err()),
+        Some(outcome) if op.unlinked => failed(outcome.told.err()),
         Some(outcome) => match outcome.told {
-            Err(errno) => Attempt::Failed(Some(errno)),
-            Ok(_) if !outcome.effect => Attempt::Failed(None),
+            Err(errno) => failed(Some(errno)),
+            Ok(_) if !outcome.effect => failed(None),
             Ok(_) => Attempt::Succeeded,
         },
     })

@@ -7,6 +7,7 @@
 //! - The end of a stay that ended by death is uncertain between the last thing that was seen of
 //!   the role and its death; an overlap that lies in there alone is a doubt, not a finding.
 
+use super::told;
 use super::view::{End, Hold, Point, View};
 use super::{Check, Doubt, Finding, Kind};
 use crate::history::What;
@@ -24,7 +25,7 @@ pub(crate) fn exclusion(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Vec<Finding
             }
             if displaced.covers(heir.taken.seq) {
                 findings.push(overlap(view, displaced, heir));
-            } else if heir.taken.seq < displaced.last_end().seq {
+            } else if displaced.may_cover(heir.taken.seq) && would_violate(view, displaced, heir) {
                 doubts.push(Doubt(format!(
                     "{} entered within the {} in which nobody can tell whether {} was dead already",
                     heir.role,
@@ -41,10 +42,9 @@ fn overlap(view: &View<'_>, displaced: &Hold, heir: &Hold) -> Finding {
     let from = heir.taken;
     let to = displaced.sure_end().min(heir.sure_end()).max(from);
     let late = LateWrites::count(view, displaced, heir);
-    let told_before = view.told_before(displaced, from.seq);
-    let told_after =
-        view.told_before(displaced, displaced.sure_end().seq).filter(|told| told.seq > from.seq);
-    let kind = if heir.token.is_some() && displaced.token.is_some() && late.accepted == 0 {
+    let told_before = told::standing(view, displaced, from.seq);
+    let told_after = told::between(view, displaced, from.seq, displaced.last_end().seq);
+    let kind = if is_fenced(view, displaced, heir, &late) {
         Kind::Fenced
     } else if told_before.is_some() {
         Kind::ToldIgnored
@@ -63,16 +63,33 @@ fn overlap(view: &View<'_>, displaced: &Hold, heir: &Hold) -> Finding {
         stopped_ms: stopped.as_ms_f64(),
         late_writes: late.accepted,
         story: story(view, displaced, heir, to.at, &late, told_before, told_after, stopped),
-        violates: violates(view, kind),
+        violates: violates(view, kind, told_before.is_some()),
     }
 }
 
-fn violates(view: &View<'_>, kind: Kind) -> bool {
+/// Whether fencing kept the displaced one from doing harm. Where that is what was claimed, writing
+/// nothing late is enough; elsewhere it takes a write that was refused to show a fence.
+fn is_fenced(view: &View<'_>, displaced: &Hold, heir: &Hold, late: &LateWrites) -> bool {
+    let has_tokens = heir.token.is_some() && displaced.token.is_some();
+    let has_shown = late.refused > 0 || view.trial.claims.exclusion == Exclusion::Fenced;
+    has_tokens && late.accepted == 0 && has_shown
+}
+
+fn violates(view: &View<'_>, kind: Kind, is_told_before: bool) -> bool {
     match view.trial.expect.exclusion {
         ExpectExclusion::Any => false,
-        ExpectExclusion::Told if kind == Kind::ToldIgnored => false,
+        ExpectExclusion::Told if is_told_before => false,
         _ => kind != Kind::Fenced || view.trial.claims.exclusion != Exclusion::Fenced,
     }
+}
+
+/// Whether an overlap of the two would stand against the lock if it were certain.
+fn would_violate(view: &View<'_>, displaced: &Hold, heir: &Hold) -> bool {
+    let late = LateWrites::count(view, displaced, heir);
+    let is_told = told::standing(view, displaced, heir.taken.seq).is_some();
+    let kind =
+        if is_fenced(view, displaced, heir, &late) { Kind::Fenced } else { Kind::DoubleHeld };
+    violates(view, kind, is_told)
 }
 
 /// Protected writes of the displaced one after its heir entered.

@@ -5,7 +5,7 @@
 
 use super::beats::failures;
 use super::reaction::left_early;
-use super::view::{End, Hold, View};
+use super::view::{Death, End, Hold, Point, View};
 use super::{Check, Doubt, Finding, Kind};
 use crate::history::What;
 use crate::moment::{Anchor, Sign};
@@ -43,63 +43,128 @@ fn finding(view: &View<'_>, kind: Kind, role: Role, from: Nanos, story: String) 
 /// `[expect] takeover`: somebody enters within a bound of a moment.
 fn expected_takeover(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Option<Finding> {
     let takeover = view.trial.expect.takeover?;
-    let Some(from) = view.time_of(takeover.after) else {
+    let Some(anchor) = view.anchor_of(takeover.after) else {
         doubts.push(Doubt(format!("`{}` never came, so no takeover was due", takeover.after)));
         return None;
     };
-    let until = from + takeover.within;
-    // Whoever goes is not the one who comes; whoever starts may be.
-    let but = match takeover.after.anchor {
-        Anchor::Role(Who::One(role), sign) if sign != Sign::Started => Some(role),
-        _ => None,
+    let from = anchor.at + takeover.after.offset;
+    // A lock that nobody steals promises no takeover of what was not released.
+    let within = takeover.within.max(promised(view, anchor)?);
+    let is_heir = |hold: &Hold| {
+        let was_in = hold.taken.seq < anchor.seq;
+        !was_in || (!is_over_at(hold, anchor) && !means(takeover.after.anchor, hold.role))
     };
-    let entered = view
-        .holds
-        .iter()
-        .find(|hold| Some(hold.role) != but && hold.sure_end().at >= from)
-        .map(|hold| hold.taken.at);
-    if entered.is_some_and(|at| at <= until) {
-        return None;
+    let heir = view.holds.iter().find(|hold| is_heir(hold));
+    let waits: Vec<Wait> = waits(view);
+    let due = |wait: &Wait| {
+        let start = wait.from.at.max(from);
+        start + within + view.stopped(wait.role, start, wait.until.at)
+    };
+    if let Some(heir) = heir {
+        let own = waits.iter().find(|wait| wait.until == heir.taken);
+        if heir.taken.at <= own.map_or(from + within, due) {
+            return None;
+        }
     }
-    let tried = view.trial.plan.cast.iter().map(|part| part.role).find(|role| {
-        Some(*role) != but && waited_until(view, *role).is_some_and(|waited| waited >= until)
-    });
-    let Some(tried) = tried else {
+    let Some(tried) = waits.iter().find(|wait| wait.until.at > from && wait.until.at >= due(wait))
+    else {
         doubts.push(Doubt(format!(
-            "no contender was trying from `{}` for {}, so nothing can be said of a takeover",
-            takeover.after, takeover.within
+            "no contender was trying from `{}` for {within}, so nothing can be said of a takeover",
+            takeover.after
         )));
         return None;
     };
-    let end = entered
-        .map_or("never got in".to_owned(), |at| format!("got in only {} after it", at.since(from)));
-    Some(finding(
-        view,
-        Kind::Stuck,
-        tried,
-        from,
-        format!(
-            "The lock was to be taken over within {} of `{}` ({:.0} ms); {tried}, which was trying all \
-         that time, {end}.",
-            takeover.within,
-            takeover.after,
-            view.ms(from),
-        ),
-    ))
+    let end = heir.map_or("nobody ever got in".to_owned(), |heir| {
+        format!("{} got in only {} after it", heir.role, heir.taken.at.since(from))
+    });
+    let story = format!(
+        "The lock was to be taken over within {within} of `{}` ({:.0} ms); {} was trying up to \
+         {:.0} ms, and {end}.",
+        takeover.after,
+        view.ms(from),
+        tried.role,
+        view.ms(tried.until.at),
+    );
+    Some(finding(view, Kind::Stuck, tried.role, from, story))
 }
 
-/// Up to when a role was trying to get in: to its entering, giving up or end.
-fn waited_until(view: &View<'_>, who: Role) -> Option<Nanos> {
-    view.first(|what| matches!(what, What::Started { role, .. } if *role == who))?;
-    let end = view.first(|what| match what {
-        What::Witness { role, said } => {
-            *role == who
-                && matches!(said, Said::Entered { .. } | Said::GaveUp | Said::Failed { .. })
+/// How long the lock that was held last before `anchor` may take to be free: at once where it was
+/// released, else what is claimed for a dead owner; `None`: for ever.
+fn promised(view: &View<'_>, anchor: Point) -> Option<Nanos> {
+    let last = view.holds.iter().rfind(|hold| hold.taken.seq < anchor.seq);
+    match last {
+        Some(last) if is_released(view, last, anchor.seq + 1).is_none() => {
+            view.trial.claims.dead_owner_takeover
         }
-        What::Exited { role, .. } => *role == who,
-        _ => false,
-    });
-    Some(end.unwrap_or(view.end()).at)
+        _ => Some(Nanos::ZERO),
+    }
+}
+
+/// Where the release of a stay returned without an error, if it did before `until`.
+fn is_released(view: &View<'_>, hold: &Hold, until: u64) -> Option<Point> {
+    view.first_between(
+        hold.sure_end().seq,
+        until,
+        |what| matches!(what, What::Witness { role, said: Said::Released } if *role == hold.role),
+    )
+}
+
+/// Whether a stay had ended when `anchor` came. One that died counts from the last thing seen of it.
+fn is_over_at(hold: &Hold, anchor: Point) -> bool {
+    !matches!(hold.end, End::Open(_)) && hold.sure_end().seq <= anchor.seq
+}
+
+/// Whether the role is the one whose sign is waited for: whoever goes is not the one who comes.
+fn means(anchor: Anchor, role: Role) -> bool {
+    matches!(anchor, Anchor::Role(Who::One(one), sign) if one == role && sign != Sign::Started)
+}
+
+/// One role's trying to get in: up to its entering, giving up or end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    pub(crate) role: Role,
+    pub(crate) from: Point,
+    pub(crate) until: Point,
+}
+
+/// Every time that some role was trying. A role that has left may be trying again, if it is to
+/// acquire more often.
+pub(crate) fn waits(view: &View<'_>) -> Vec<Wait> {
+    let mut waits = Vec::new();
+    for part in &view.trial.plan.cast {
+        let mut since = None;
+        let mut left = 0;
+        for event in view.events {
+            let point = Point::of(event);
+            match &event.what {
+                What::Started { role, .. } if *role == part.role => {
+                    since = Some(point);
+                    left = part.acquires.max(1);
+                }
+                What::Witness { role, said } if *role == part.role => match said {
+                    Said::Left | Said::Aborted if left > 0 => since = since.or(Some(point)),
+                    Said::Entered { .. } => {
+                        left = left.saturating_sub(1);
+                        push_wait(&mut waits, part.role, since.take(), point);
+                    }
+                    Said::GaveUp | Said::Failed { .. } => {
+                        push_wait(&mut waits, part.role, since.take(), point);
+                    }
+                    _ => {}
+                },
+                What::Exited { role, .. } | What::Killed { role, .. } if *role == part.role => {
+                    push_wait(&mut waits, part.role, since.take(), point);
+                }
+                _ => {}
+            }
+        }
+        push_wait(&mut waits, part.role, since, view.end());
+    }
+    waits
+}
+
+fn push_wait(waits: &mut Vec<Wait>, role: Role, since: Option<Point>, until: Point) {
+    waits.extend(since.map(|from| Wait { role, from, until }));
 }
 
 /// Without an expectation: who gave up though the lock had long been free.
@@ -107,53 +172,64 @@ fn gave_up_on_a_free_lock(view: &View<'_>) -> Option<Finding> {
     if !contenders_are_unharmed(view) {
         return None;
     }
-    for event in view.events {
-        let What::Witness { role, said: Said::GaveUp } = &event.what else { continue };
-        if *role == Role::Holder {
-            continue;
-        }
-        let last = view
-            .holds
-            .iter()
-            .filter(|hold| hold.taken.seq < event.seq)
-            .max_by_key(|hold| hold.last_end())?;
-        let is_free = last.last_end().seq < event.seq && !matches!(last.end, End::Open(_));
-        let bound = bound_after(view, last)?;
-        let free_for = event.at.since(last.last_end().at);
-        if is_free && free_for > bound {
-            return Some(finding(
-                view,
-                Kind::Stuck,
-                *role,
-                last.last_end().at,
-                format!(
-                    "{role} gave up at {:.0} ms, though nobody had been inside for {free_for}: {} had {} \
-                 at {:.0} ms.",
-                    view.ms(event.at),
-                    last.role,
-                    match last.end {
-                        End::Left(_) => "left",
-                        End::Aborted(_) => "aborted",
-                        _ => "died",
-                    },
-                    view.ms(last.last_end().at),
-                ),
-            ));
-        }
-    }
-    None
+    let gave_up = |wait: &&Wait| {
+        view.events.iter().any(|event| {
+            event.seq == wait.until.seq
+                && matches!(event.what, What::Witness { said: Said::GaveUp, .. })
+        })
+    };
+    waits(view)
+        .iter()
+        .filter(|wait| wait.role != Role::Holder)
+        .filter(gave_up)
+        .find_map(|wait| gave_up_in_vain(view, wait))
 }
 
-/// How long a lock may stay taken after its owner went; `None`: for ever.
-fn bound_after(view: &View<'_>, last: &Hold) -> Option<Nanos> {
-    let timing = &view.trial.plan.timing;
-    let said_released = view.first(
-        |what| matches!(what, What::Witness { role, said: Said::Released } if *role == last.role),
-    );
-    if matches!(last.end, End::Left(_)) && said_released.is_some() {
-        return Some(timing.stale_unit.max(Nanos::from_ms(1000)));
+fn gave_up_in_vain(view: &View<'_>, wait: &Wait) -> Option<Finding> {
+    // Whoever is inside, or may be, holds rightly as far as the one who waits can tell.
+    let mut earlier = view.holds.iter().filter(|hold| hold.taken.seq < wait.until.seq);
+    if earlier.any(|hold| hold.may_cover(wait.until.seq)) {
+        return None;
     }
-    view.trial.claims.dead_owner_takeover.map(|claimed| claimed.max(timing.stale_unit.scaled(2.0)))
+    let before = view.holds.iter().filter(|hold| hold.taken.seq < wait.until.seq);
+    let last = before.max_by_key(|hold| hold.last_end())?;
+    let (free, bound) = free_since(view, last, wait.until.seq)?;
+    let start = free.at.max(wait.from.at);
+    let tried = wait.until.at.since(start) - view.stopped(wait.role, start, wait.until.at);
+    if tried <= bound {
+        return None;
+    }
+    let how = match last.end {
+        End::Left(_) => "left",
+        End::Aborted(_) => "aborted",
+        _ => "died",
+    };
+    let story = format!(
+        "{} gave up at {:.0} ms, after trying for {tried} though nobody held the lock: {} had \
+         {how} at {:.0} ms, and the lock was to be free within {bound}.",
+        wait.role,
+        view.ms(wait.until.at),
+        last.role,
+        view.ms(last.last_end().at),
+    );
+    Some(finding(view, Kind::Stuck, wait.role, free.at, story))
+}
+
+/// From when on the lock was nobody's after a stay, and how long it may have looked taken then;
+/// `None`: it was somebody's still, or may look taken for ever. An owner that is outside but has
+/// neither released nor died may keep its lock.
+fn free_since(view: &View<'_>, last: &Hold, until: u64) -> Option<(Point, Nanos)> {
+    let unit = view.trial.plan.timing.stale_unit;
+    if let Some(released) = is_released(view, last, until) {
+        return Some((released, unit.max(Nanos::from_ms(1000))));
+    }
+    let died = view.first_between(
+        last.taken.seq,
+        until,
+        |what| matches!(what, What::Exited { role, .. } if *role == last.role),
+    )?;
+    let claimed = view.trial.claims.dead_owner_takeover?;
+    Some((died, claimed.max(unit.scaled(2.0))))
 }
 
 /// Whether nothing in the plan keeps a contender from taking a free lock.
@@ -174,29 +250,24 @@ fn false_compromise(view: &View<'_>) -> Option<Finding> {
     if view.trial.expect.holder != [Reaction::Finish] {
         return None;
     }
-    let hold = view.holds.iter().find(|hold| hold.role == Role::Holder)?;
-    let how = match hold.end {
-        End::Left(_) if !left_early(view, hold) => return None,
-        End::Left(_) => "left early",
-        End::Aborted(_) => "aborted",
-        End::Died { planned: true, .. } => return None,
-        End::Died { .. } => "died",
-        // The run was ended by a bound, which is said elsewhere; nobody killed the work.
-        End::Open(_) => return None,
-    };
-    let end = hold.sure_end().at;
-    Some(finding(
-        view,
-        Kind::FalseCompromise,
-        Role::Holder,
-        end,
-        format!(
-            "The holder {how} at {:.0} ms, after {} of its hold; the fault had healed or there was none, \
-         and live work was to be finished.",
+    view.holds.iter().filter(|hold| hold.role == Role::Holder).find_map(|hold| {
+        let how = match hold.end {
+            End::Left(_) if !left_early(view, hold) => return None,
+            End::Left(_) => "left early",
+            End::Aborted(_) => "aborted",
+            End::Died { by: Death::Own, .. } => "died",
+            // The plan killed it, or the run was ended by a bound, which is said elsewhere.
+            End::Died { .. } | End::Open(_) => return None,
+        };
+        let end = hold.sure_end().at;
+        let story = format!(
+            "The holder {how} at {:.0} ms, after {} of its hold; the fault had healed or there was \
+             none, and live work was to be finished.",
             view.ms(end),
             end.since(hold.taken.at),
-        ),
-    ))
+        );
+        Some(finding(view, Kind::FalseCompromise, Role::Holder, end, story))
+    })
 }
 
 /// Roles that ended with an error that is not their lock's answer to a failed beat.
@@ -204,22 +275,19 @@ fn crashes(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for event in view.events {
         let What::Exited { role, code, signal } = event.what else { continue };
-        let is_accounted_for =
-            was_killed(view, role, event.seq) || said_failed(view, role) || was_told(view, role);
-        if code == Some(0) || is_accounted_for {
+        let life = Life::up_to(view, role, event.seq);
+        if code == Some(0) || life.is_end_accounted_for(view) {
             continue;
         }
-        let how = match (code, signal) {
-            (Some(code), _) => format!("ended with exit code {code}"),
-            (None, Some(signal)) => format!("was ended by signal {signal}"),
-            (None, None) => "ended, nobody knows how".to_owned(),
+        let text = |how: String| format!("{role} {how} at {:.0} ms", view.ms(event.at));
+        let text = match (code, signal) {
+            (Some(code), _) => text(format!("ended with exit code {code}")),
+            (None, Some(signal)) => text(format!("was ended by signal {signal}")),
+            (None, None) => {
+                doubts.push(Doubt(text("ended, nobody knows how".to_owned())));
+                continue;
+            }
         };
-        let own_holds = view.holds.iter().filter(|hold| hold.role == role);
-        let beat_failed = own_holds.into_iter().any(|hold| !failures(view, hold).is_empty());
-        if beat_failed || was_fenced(view, role) {
-            continue;
-        }
-        let text = format!("{role} {how} at {:.0} ms", view.ms(event.at));
         match view.first_blow() {
             Some(blow) if blow.seq < event.seq => {
                 let story = format!("{text}, though none of its beats had failed.");
@@ -231,33 +299,41 @@ fn crashes(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Vec<Finding> {
     findings
 }
 
-fn was_killed(view: &View<'_>, who: Role, before: u64) -> bool {
-    view.first(|what| matches!(what, What::Killed { role, .. } if *role == who))
-        .is_some_and(|killed| killed.seq < before)
+/// One process of a role, from its start to its end: a role may be started again.
+struct Life {
+    role: Role,
+    from: u64,
+    until: u64,
 }
 
-/// Whether it had been told of trouble, or had stopped its work: many libraries end the process
-/// then, which is their way to abort.
-fn was_told(view: &View<'_>, who: Role) -> bool {
-    view.first(|what| match what {
-        What::Witness { role, said } => {
-            *role == who
-                && matches!(said, Said::Degraded { .. } | Said::Lost { .. } | Said::Aborted)
-        }
-        _ => false,
-    })
-    .is_some()
-}
+impl Life {
+    fn up_to(view: &View<'_>, who: Role, until: u64) -> Life {
+        let mut starts = view.events.iter().filter(|event| {
+            event.seq < until && matches!(event.what, What::Started { role, .. } if role == who)
+        });
+        Life { role: who, from: starts.next_back().map_or(0, |event| event.seq), until }
+    }
 
-fn was_fenced(view: &View<'_>, who: Role) -> bool {
-    view.first(|what| matches!(what, What::Fenced { role, .. } if *role == who)).is_some()
-}
-
-fn said_failed(view: &View<'_>, who: Role) -> bool {
-    view.first(
-        |what| matches!(what, What::Witness { role, said: Said::Failed { .. } } if *role == who),
-    )
-    .is_some()
+    /// Killed by the harness, said to have failed, fenced off; or told of trouble, stopped or with
+    /// a failed beat: many libraries end the process then, which is their way to abort.
+    fn is_end_accounted_for(&self, view: &View<'_>) -> bool {
+        let has_reason = view.first_between(self.from, self.until, |what| match what {
+            What::Killed { role, .. } | What::Fenced { role, .. } => *role == self.role,
+            What::Witness { role, said } => {
+                let is_reason = matches!(
+                    said,
+                    Said::Failed { .. } | Said::Degraded { .. } | Said::Lost { .. } | Said::Aborted
+                );
+                *role == self.role && is_reason
+            }
+            _ => false,
+        });
+        has_reason.is_some()
+            || view.holds.iter().any(|hold| {
+                let is_its = self.from < hold.taken.seq && hold.taken.seq < self.until;
+                hold.role == self.role && is_its && !failures(view, hold).is_empty()
+            })
+    }
 }
 
 #[cfg(test)]
@@ -283,6 +359,8 @@ mod tests {
         }];
         trial.expect.takeover =
             Some(Takeover { after: after(Sign::Dead), within: Nanos::from_ms(2000) });
+        // The later of the claim and the scenario's bound counts.
+        trial.claims.dead_owner_takeover = Some(Nanos::from_ms(1000));
         trial
     }
 

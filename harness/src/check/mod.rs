@@ -5,9 +5,15 @@ mod beats;
 mod exclusion;
 pub mod gaps;
 mod liveness;
+mod mention;
 mod reaction;
 #[cfg(test)]
+mod script;
+#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
+mod told;
 mod vacuity;
 mod view;
 mod visibility;
@@ -36,7 +42,7 @@ pub struct Finding {
     pub overlap_ms: f64,
     /// How much of that the displaced one was stopped.
     pub stopped_ms: f64,
-    /// Protected writes of the displaced one while its heir was inside.
+    /// Protected writes of the displaced one, after its heir had entered, that were accepted.
     pub late_writes: u64,
     /// One paragraph for a person.
     pub story: String,

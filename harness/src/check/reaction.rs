@@ -5,25 +5,27 @@
 //! the holder did.
 
 use super::beats::{Failure, failures};
-use super::view::{End, Hold, View};
+use super::told;
+use super::view::{Death, End, Hold, View};
 use super::{Check, Finding, Kind};
-use crate::history::What;
 use crate::plan::Reaction;
+use crate::role::Role;
+use crate::time::Nanos;
 
-/// A holder that did nothing of what it claims or of what the scenario expects.
+/// An owner that did nothing of what it claims or, being the holder, of what the scenario expects.
 pub(crate) fn reaction(view: &View<'_>) -> Vec<Finding> {
-    let asked = [&view.trial.claims.on_failure, &view.trial.expect.holder];
     let mut findings = Vec::new();
     for hold in &view.holds {
+        let asked = [view.trial.claims.on_failure.as_slice(), expected(view, hold)];
         for failure in failures(view, hold) {
-            if !failure.lasted(view.trial.plan.timing.stale) {
+            if !had_time(view, hold, &failure) {
                 continue;
             }
             let did = reactions(view, hold, &failure);
             let is_short = |wanted: &[Reaction]| {
                 !wanted.is_empty() && !wanted.iter().any(|one| did.contains(one))
             };
-            if asked.into_iter().any(|wanted| is_short(wanted)) {
+            if asked.into_iter().any(is_short) {
                 findings.push(ignored(view, hold, &failure, &did));
                 break;
             }
@@ -32,21 +34,44 @@ pub(crate) fn reaction(view: &View<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Everything that the holder did from the first failed attempt on.
-fn reactions(view: &View<'_>, hold: &Hold, failure: &Failure) -> Vec<Reaction> {
+/// What the scenario expects of the holder. Whether work that must finish does is asked elsewhere.
+fn expected<'a>(view: &View<'a>, hold: &Hold) -> &'a [Reaction] {
+    let expected = view.trial.expect.holder.as_slice();
+    let is_asked = hold.role == Role::Holder && expected != [Reaction::Finish];
+    if is_asked { expected } else { &[] }
+}
+
+/// Whether the failure lasted to stale-after, not counting the time in which the role was stopped
+/// and could not react. One that was killed by the harness gets a beat more: it may have been about
+/// to react.
+fn had_time(view: &View<'_>, hold: &Hold, failure: &Failure) -> bool {
+    let timing = &view.trial.plan.timing;
+    let Some(stale) = timing.stale else { return false };
+    let grace = match hold.end {
+        End::Died { by: Death::Planned | Death::Teardown, .. } | End::Open(_) => timing.beat_unit,
+        _ => Nanos::ZERO,
+    };
+    let stopped = view.stopped(hold.role, failure.since.at, failure.until.at);
+    failure.length() - stopped >= stale + grace
+}
+
+/// Everything that the owner did about a failure.
+pub(crate) fn reactions(view: &View<'_>, hold: &Hold, failure: &Failure) -> Vec<Reaction> {
     let mut did = Vec::new();
     match hold.end {
-        End::Aborted(_) | End::Died { planned: false, .. } => did.push(Reaction::Abort),
-        // Killed by the scenario: it was given no chance to react, and nothing can be asked.
-        End::Died { planned: true, .. } => {
-            did.extend([Reaction::Abort, Reaction::Release, Reaction::MarkUnhealthy]);
+        End::Aborted(_) | End::Died { by: Death::Own, .. } => did.push(Reaction::Abort),
+        // Leaving early stops the protected work as well as aborting does.
+        End::Left(_) if left_early(view, hold) => {
+            did.extend([Reaction::Release, Reaction::Abort]);
         }
-        End::Left(_) if left_early(view, hold) => did.push(Reaction::Release),
         End::Left(_) => did.push(Reaction::Finish),
-        End::Open(_) => {}
+        End::Died { .. } | End::Open(_) => {}
     }
-    let end = hold.last_end().seq.saturating_add(1);
-    if view.notices(hold, end).any(|(point, _)| point.seq >= failure.seq) {
+    let end = hold.last_end().seq;
+    let is_marked = told::standing(view, hold, failure.since.seq).is_some()
+        || told::between(view, hold, failure.since.seq, failure.until.seq + 1).is_some()
+        || told::between(view, hold, failure.until.seq, end).is_some();
+    if is_marked {
         did.push(Reaction::MarkUnhealthy);
     }
     did
@@ -61,15 +86,16 @@ pub(crate) fn left_early(view: &View<'_>, hold: &Hold) -> bool {
 
 fn ignored(view: &View<'_>, hold: &Hold, failure: &Failure, did: &[Reaction]) -> Finding {
     let stale = view.trial.plan.timing.stale.unwrap_or_default();
-    let heir = view.first(|what| {
-        matches!(what, What::Witness { role, said } if *role != hold.role && said.word() == "entered")
-    });
-    let heir = heir.filter(|heir| hold.covers(heir.seq));
+    let heir = view
+        .holds
+        .iter()
+        .find(|heir| heir.role != hold.role && hold.covers(heir.taken.seq))
+        .map(|heir| heir.taken);
     Finding {
         check: Check::Reaction,
         kind: Kind::IgnoredFailure,
         roles: vec![hold.role],
-        from_ms: view.ms(failure.since),
+        from_ms: view.ms(failure.since.at),
         overlap_ms: 0.0,
         stopped_ms: 0.0,
         late_writes: 0,
@@ -78,8 +104,8 @@ fn ignored(view: &View<'_>, hold: &Hold, failure: &Failure, did: &[Reaction]) ->
              from then on its lock looked dead. What it did: {}. What it claims: {}; what the \
              scenario expects: {}{}.",
             hold.role,
-            view.ms(failure.since),
-            failure.until.since(failure.since),
+            view.ms(failure.since.at),
+            failure.length(),
             what_failed(failure),
             words(did),
             words(&view.trial.claims.on_failure),
@@ -126,11 +152,12 @@ mod tests {
 
     /// Beats fail from 400 ms on; then what `reacts` says happens.
     fn failing(reacts: impl Fn(Story) -> Story) -> Story {
-        let mut story = holder_inside().prints(HOLDER, "utimes lock: ENOSPC").polls(HEIR);
+        let mut story = holder_inside().polls(HEIR);
         for n in 0..3 {
             story = story.at(400 + n * 300).beat(HOLDER, Some(28));
         }
-        reacts(story.at(1300)).exits(HEIR, 0).end()
+        let story = story.prints(HOLDER, "utimes lock: ENOSPC").at(1300);
+        reacts(story).exits(HEIR, 0).end()
     }
 
     fn to_the_end(story: Story) -> Story {

@@ -3,10 +3,14 @@
 //! Pure. Gives reasons for doubt; none of them hides a finding.
 
 use super::Doubt;
-use super::beats::failures;
-use super::view::View;
+use super::beats::{Failure, failures};
+use super::liveness::waits;
+use super::reaction::reactions;
+use super::view::{Death, End, Hold, View};
 use crate::history::What;
+use crate::plan::Reaction;
 use crate::role::Role;
+use crate::time::Nanos;
 use crate::witness::Said;
 
 /// Everything that makes the run prove less than it should.
@@ -66,8 +70,16 @@ fn unfired(view: &View<'_>, doubts: &mut Vec<Doubt>) {
 fn unlived(view: &View<'_>, doubts: &mut Vec<Doubt>) {
     if view.holds.is_empty() {
         doubts.push(Doubt("nobody ever entered the critical section".to_owned()));
+    } else if view.holds.iter().all(|hold| hold.role != Role::Holder) {
+        doubts.push(Doubt("the holder never entered the critical section".to_owned()));
     }
     for part in &view.trial.plan.cast {
+        let started =
+            view.first(|what| matches!(what, What::Started { role, .. } if *role == part.role));
+        if started.is_none() {
+            doubts
+                .push(Doubt(format!("{} never started: `{}` never came", part.role, part.starts)));
+        }
         let exited =
             view.first(|what| matches!(what, What::Exited { role, .. } if *role == part.role));
         let spoke = view.first(|what| match what {
@@ -114,26 +126,44 @@ fn untried(view: &View<'_>, doubts: &mut Vec<Doubt>) {
     }
 }
 
-/// A failure that ended before stale-after, with the lock still taken, was never put to the test.
+/// A failure that nobody could use: the run ended, or the last contender went, before the lock
+/// looked dead, though its owner was still inside and had done nothing about it.
 fn unelapsed(view: &View<'_>, doubts: &mut Vec<Doubt>) {
     let Some(stale) = view.trial.plan.timing.stale else { return };
-    let lasting = view.trial.plan.faults.iter().any(|rule| {
-        rule.until.is_none() && rule.ops.refresh && matches!(rule.times, crate::fault::Times::All)
-    });
-    if !lasting {
-        return;
-    }
     for hold in &view.holds {
-        let was_open = matches!(hold.end, super::view::End::Open(_));
-        for failure in failures(view, hold) {
-            let lasted = view.end().at.since(failure.since);
-            if was_open && lasted < stale {
-                doubts.push(Doubt(format!(
-                    "the run ended {lasted} after the first failed beat, before stale-after ({stale})"
-                )));
-            }
+        let was_cut_off = matches!(hold.end, End::Open(_) | End::Died { by: Death::Teardown, .. });
+        let Some(failure) = failures(view, hold).into_iter().last() else { continue };
+        if failure.until != hold.sure_end().max(failure.since) {
+            continue;
+        }
+        if was_cut_off && !failure.lasted(Some(stale)) {
+            doubts.push(Doubt(format!(
+                "the run ended {} after the first failed beat of {}, before stale-after ({stale})",
+                failure.length(),
+                hold.role,
+            )));
+        } else if failure.lasted(Some(stale)) && !is_put_to_the_test(view, hold, &failure, stale) {
+            doubts.push(Doubt(format!(
+                "the lock of {} looked dead from {:.0} ms on, but no contender was trying then",
+                hold.role,
+                view.ms(failure.since.at + stale),
+            )));
         }
     }
+}
+
+/// Whether somebody tried for a lock that looked dead, or its owner had done something about it: one
+/// who knows may be inside alone.
+fn is_put_to_the_test(view: &View<'_>, hold: &Hold, failure: &Failure, stale: Nanos) -> bool {
+    let has_contender = view.trial.plan.cast.iter().any(|part| part.role != hold.role);
+    let dead = failure.since.at + stale;
+    let has_reacted = reactions(view, hold, failure).iter().any(|did| *did != Reaction::Finish);
+    let is_tried = waits(view).iter().any(|wait| {
+        wait.role != hold.role && wait.until.seq > failure.since.seq && wait.until.at >= dead
+    });
+    let has_heir =
+        view.holds.iter().any(|heir| heir.role != hold.role && heir.taken.seq > failure.since.seq);
+    !has_contender || has_reacted || is_tried || has_heir
 }
 
 #[cfg(test)]

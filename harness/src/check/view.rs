@@ -2,11 +2,12 @@
 //!
 //! Pure. Derived once from the events; orders by sequence number, takes lengths from times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fault::matching::Files;
 use crate::history::{Event, History, What};
 use crate::moment::{Anchor, Moment, Sign};
+use crate::op::OpId;
 use crate::plan::Trial;
 use crate::role::Role;
 use crate::time::Nanos;
@@ -20,7 +21,7 @@ pub(crate) struct Point {
 }
 
 impl Point {
-    fn of(event: &Event) -> Point {
+    pub(crate) fn of(event: &Event) -> Point {
         Point { seq: event.seq, at: event.at }
     }
 }
@@ -42,9 +43,20 @@ pub(crate) enum End {
     /// It said `aborted`.
     Aborted(Point),
     /// It died. It was certainly inside up to `sure`, and certainly not from `gone` on.
-    Died { sure: Point, gone: Point, planned: bool },
+    Died { sure: Point, gone: Point, by: Death },
     /// The history ends first.
     Open(Point),
+}
+
+/// Whose doing a death was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// Its own, or its lock's: nobody killed it.
+    Own,
+    /// The plan's: an event or a fault.
+    Planned,
+    /// The harness's, at the end of the run: it says nothing about the lock.
+    Teardown,
 }
 
 impl Hold {
@@ -69,18 +81,14 @@ impl Hold {
         self.taken.seq < seq && (seq < self.sure_end().seq || self.is_open())
     }
 
+    /// Whether a point lies in it, or in the uncertainty of its end.
+    pub(crate) fn may_cover(&self, seq: u64) -> bool {
+        self.taken.seq < seq && (seq <= self.last_end().seq || self.is_open())
+    }
+
     fn is_open(&self) -> bool {
         matches!(self.end, End::Open(_))
     }
-}
-
-/// What a process was told, or took back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// `degraded` or `lost`.
-    Trouble,
-    /// `healthy`.
-    Healthy,
 }
 
 /// A history, read once.
@@ -111,33 +119,6 @@ impl<'a> View<'a> {
     /// Milliseconds since the holder's first `entered`; negative before.
     pub(crate) fn ms(&self, at: Nanos) -> f64 {
         at.as_ms_f64() - self.zero.as_ms_f64()
-    }
-
-    /// The notices of a hold up to `until`, in order.
-    pub(crate) fn notices(&self, hold: &Hold, until: u64) -> impl Iterator<Item = (Point, Notice)> {
-        let (role, from) = (hold.role, hold.taken.seq);
-        self.events.iter().filter_map(move |event| {
-            let What::Witness { role: by, said } = &event.what else { return None };
-            let is_in = *by == role && event.seq > from && event.seq < until;
-            let notice = match said {
-                Said::Degraded { .. } | Said::Lost { .. } => Notice::Trouble,
-                Said::Healthy => Notice::Healthy,
-                _ => return None,
-            };
-            is_in.then_some((Point::of(event), notice))
-        })
-    }
-
-    /// When the process was told of trouble that it has not taken back by `until`.
-    pub(crate) fn told_before(&self, hold: &Hold, until: u64) -> Option<Point> {
-        let mut told = None;
-        for (point, notice) in self.notices(hold, until) {
-            told = match notice {
-                Notice::Trouble => told.or(Some(point)),
-                Notice::Healthy => None,
-            };
-        }
-        told
     }
 
     /// How much of `[from, to)` a role was stopped by the harness.
@@ -172,14 +153,13 @@ impl<'a> View<'a> {
         self.events.iter().find(|event| is_blow(&event.what)).map(Point::of)
     }
 
-    /// When a moment came, if it did within the history.
-    pub(crate) fn time_of(&self, moment: Moment) -> Option<Nanos> {
-        let seen = self.events.iter().find(|event| is_anchor(&event.what, moment.anchor));
-        let at = match moment.anchor {
-            Anchor::Start => Some(Nanos::ZERO),
-            _ => seen.map(|event| event.at),
-        };
-        at.map(|at| at + moment.offset)
+    /// Where a moment's anchor is in the history, if it came: the first time. The moment itself is
+    /// its offset later.
+    pub(crate) fn anchor_of(&self, moment: Moment) -> Option<Point> {
+        match moment.anchor {
+            Anchor::Start => Some(Point { seq: 0, at: Nanos::ZERO }),
+            anchor => self.first(|what| is_anchor(what, anchor)),
+        }
     }
 
     /// When the history ends.
@@ -187,18 +167,20 @@ impl<'a> View<'a> {
         self.events.last().map_or(Point { seq: 0, at: Nanos::ZERO }, Point::of)
     }
 
+    /// The first event between two places, neither of them included, that `wanted` takes.
+    pub(crate) fn first_between(
+        &self,
+        from: u64,
+        until: u64,
+        wanted: impl Fn(&What) -> bool,
+    ) -> Option<Point> {
+        let between = self.events.iter().filter(|event| from < event.seq && event.seq < until);
+        between.filter(|event| wanted(&event.what)).map(Point::of).next()
+    }
+
     /// The first event of a role that `wanted` takes.
     pub(crate) fn first(&self, wanted: impl Fn(&What) -> bool) -> Option<Point> {
         self.events.iter().find(|event| wanted(&event.what)).map(Point::of)
-    }
-
-    /// Everything that a role printed.
-    pub(crate) fn output_of(&self, who: Role) -> String {
-        let pieces = self.events.iter().filter_map(|event| match &event.what {
-            What::Output { role, text, .. } if *role == who => Some(text.as_str()),
-            _ => None,
-        });
-        pieces.collect()
     }
 }
 
@@ -217,61 +199,157 @@ fn is_anchor(what: &What, anchor: Anchor) -> bool {
 
 /// The stays, by when they began.
 fn holds(events: &[Event]) -> Vec<Hold> {
-    let mut holds: Vec<Hold> = Vec::new();
-    // The stay that each role is in, as an index; the last thing that was seen of each role, and
-    // the SIGKILL that the plan sent it.
-    let mut inside: BTreeMap<Role, usize> = BTreeMap::new();
-    let mut last_seen: BTreeMap<Role, Point> = BTreeMap::new();
-    let mut killed: BTreeMap<Role, (Point, bool)> = BTreeMap::new();
+    let mut stays = Stays::default();
     for event in events {
+        stays.take_in(event);
+    }
+    stays.finish(events.last().map_or(Point { seq: 0, at: Nanos::ZERO }, Point::of))
+}
+
+/// Finds the stays in a history, event by event.
+#[derive(Debug, Default)]
+struct Stays {
+    holds: Vec<Hold>,
+    /// The stay that each role is in, as an index.
+    inside: BTreeMap<Role, usize>,
+    /// The stay in which each role's first process died. Another process of the role may live on.
+    died_in: BTreeMap<Role, usize>,
+    /// Stays in which a role was seen at work after its first process had died.
+    survived: BTreeSet<usize>,
+    roles: BTreeMap<Role, Seen>,
+}
+
+/// What is known of a role's processes.
+#[derive(Debug, Default)]
+struct Seen {
+    last: Option<Point>,
+    killed: Option<(Point, Death)>,
+    is_stopped: bool,
+    waiting: BTreeSet<OpId>,
+}
+
+impl Seen {
+    /// The last point at which the role was certainly alive. A stopped process, and one in an
+    /// operation that has not returned, cannot have died before the SIGKILL came.
+    fn alive_until(&self, taken: Point) -> Point {
+        let seen = self.last.unwrap_or(taken);
+        match self.killed {
+            Some((killed, _)) if self.is_stopped || !self.waiting.is_empty() => killed,
+            Some((killed, _)) => seen.min(killed),
+            None => seen,
+        }
+    }
+}
+
+impl Stays {
+    fn take_in(&mut self, event: &Event) {
         let point = Point::of(event);
         match &event.what {
             What::Started { role, .. } => {
-                killed.remove(role);
+                self.roles.insert(*role, Seen::default());
+                self.died_in.remove(role);
             }
             What::Witness { role, said } => {
-                last_seen.insert(*role, point);
-                match said {
-                    Said::Entered { token } => {
-                        // A second `entered` without leaving is the same stay.
-                        inside.entry(*role).or_insert_with(|| {
-                            let end = End::Open(point);
-                            holds.push(Hold { role: *role, taken: point, token: *token, end });
-                            holds.len() - 1
-                        });
-                    }
-                    Said::Left => {
-                        if let Some(index) = inside.remove(role) {
-                            holds[index].end = End::Left(point);
-                        }
-                    }
-                    Said::Aborted => {
-                        if let Some(index) = inside.remove(role) {
-                            holds[index].end = End::Aborted(point);
-                        }
-                    }
-                    _ => {}
+                self.see(*role, point);
+                self.hear(*role, said, point);
+            }
+            What::Fenced { role, said, .. } => {
+                self.see(*role, point);
+                if matches!(said, Said::Wrote { .. }) {
+                    self.outlive(*role, point);
                 }
             }
             What::Op { op, .. } => {
-                last_seen.insert(op.role, point);
-            }
-            What::Killed { role, planned } => {
-                killed.entry(*role).or_insert((point, *planned));
-            }
-            What::Exited { role, .. } => {
-                if let Some(index) = inside.remove(role) {
-                    let seen = last_seen.get(role).copied().unwrap_or(holds[index].taken);
-                    let (gone, planned) = killed.get(role).copied().unwrap_or((point, false));
-                    holds[index].end = End::Died { sure: seen.min(gone), gone, planned };
+                self.see(op.role, point);
+                // What is answered after the SIGKILL is answered to nobody: until then it waited.
+                let seen = self.roles.entry(op.role).or_default();
+                if seen.killed.is_none() {
+                    seen.waiting.remove(&op.id);
                 }
             }
+            What::Waiting { op, .. } => {
+                self.see(op.role, point);
+                self.roles.entry(op.role).or_default().waiting.insert(op.id);
+            }
+            What::Stopped { role } => {
+                self.see(*role, point);
+                self.roles.entry(*role).or_default().is_stopped = true;
+            }
+            What::Continued { role } => {
+                let seen = self.roles.entry(*role).or_default();
+                seen.is_stopped &= seen.killed.is_some();
+            }
+            What::Killed { role, planned } => {
+                let by = if *planned { Death::Planned } else { Death::Teardown };
+                self.roles.entry(*role).or_default().killed.get_or_insert((point, by));
+            }
+            What::Exited { role, .. } => self.bury(*role, point),
             _ => {}
         }
     }
-    let end = events.last().map_or(Point { seq: 0, at: Nanos::ZERO }, Point::of);
-    for index in inside.into_values() {
-        holds[index].end = End::Open(end);
+
+    fn see(&mut self, role: Role, point: Point) {
+        self.roles.entry(role).or_default().last = Some(point);
     }
-    holds
+
+    fn hear(&mut self, role: Role, said: &Said, point: Point) {
+        match said {
+            // A second `entered` without leaving is the same stay.
+            Said::Entered { token } => match self.inside.get(&role) {
+                Some(index) => {
+                    let hold = &mut self.holds[*index];
+                    hold.token = token.or(hold.token);
+                }
+                None => {
+                    self.inside.insert(role, self.holds.len());
+                    let end = End::Open(point);
+                    self.holds.push(Hold { role, taken: point, token: *token, end });
+                }
+            },
+            Said::Left => self.leave(role, End::Left(point)),
+            Said::Aborted => self.leave(role, End::Aborted(point)),
+            Said::Wrote { .. } => self.outlive(role, point),
+            _ => {}
+        }
+    }
+
+    fn leave(&mut self, role: Role, end: End) {
+        let index = self.inside.remove(&role).or_else(|| self.died_in.remove(&role));
+        if let Some(index) = index {
+            self.survived.remove(&index);
+            self.holds[index].end = end;
+        }
+    }
+
+    /// A role works on after its first process has died: its stay is not over.
+    fn outlive(&mut self, role: Role, point: Point) {
+        if let Some(index) = self.died_in.get(&role)
+            && let End::Died { sure, .. } = &mut self.holds[*index].end
+        {
+            *sure = point;
+            self.survived.insert(*index);
+        }
+    }
+
+    fn bury(&mut self, role: Role, point: Point) {
+        let Some(index) = self.inside.remove(&role) else { return };
+        let seen = self.roles.entry(role).or_default();
+        let sure = seen.alive_until(self.holds[index].taken);
+        let (gone, by) = seen.killed.unwrap_or((point, Death::Own));
+        self.holds[index].end = End::Died { sure, gone, by };
+        self.died_in.insert(role, index);
+    }
+
+    fn finish(mut self, end: Point) -> Vec<Hold> {
+        for index in self.inside.into_values() {
+            self.holds[index].end = End::Open(end);
+        }
+        // Nobody saw when the last of such a role's processes ended.
+        for index in self.survived {
+            if let End::Died { gone, .. } = &mut self.holds[index].end {
+                *gone = end;
+            }
+        }
+        self.holds
+    }
 }

@@ -1,111 +1,128 @@
 //! Whether people were told of a failed beat: in the log, or in a `degraded` or `lost` line.
 //!
 //! Pure. Asked when a failure lasted to stale-after or cost the lock, and the subject claims to
-//! warn; or when the scenario asks, also for failures that heal.
+//! warn; or when the scenario asks, also for failures that heal. What was printed before the
+//! failure cannot be about it.
 
 use super::beats::{Failure, failures};
+use super::mention::Mention;
 use super::reaction::what_failed;
+use super::told;
 use super::view::{Hold, View};
 use super::{Check, Doubt, Finding, Kind};
-use crate::history::What;
-use crate::op::Errno;
-use crate::plan::Detail;
+use crate::history::{Event, Stream, What};
+use crate::plan::{Deed, Detail};
 use crate::witness::Said;
 
-/// Ways in which libraries name a beat or what it does.
-const OPERATION_WORDS: &[&str] = &[
-    "utime",
-    "touch",
-    "write",
-    "open",
-    "refresh",
-    "heartbeat",
-    "renew",
-    "update",
-    "rename",
-    "mtime",
-    "creat",
-    "link",
-    "truncate",
-    "stat",
-    "keepalive",
-    "keep-alive",
-];
-
-/// A holder whose failed beats nobody heard of, or not enough of.
+/// An owner whose failed beats nobody heard of, or not enough of.
 pub(crate) fn visibility(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for hold in &view.holds {
         let failures = failures(view, hold);
-        if failures.is_empty() {
-            findings.extend(robbed_without_a_word(view, hold));
-        }
-        for failure in failures {
-            let needed = needed(view, hold, &failure);
-            if needed.is_empty() {
-                continue;
-            }
-            if let Some(finding) = judge(view, hold, &failure, &needed) {
-                if finding.kind == Kind::Silent && is_output_cut(view) {
-                    doubts.push(Doubt(format!(
-                        "{} printed so much that a message may have been cut",
-                        hold.role
-                    )));
-                } else {
-                    findings.push(finding);
-                }
-                break;
-            }
+        let short = if failures.is_empty() {
+            robbed_without_a_word(view, hold)
+        } else {
+            failures.iter().find_map(|failure| {
+                let needed = needed(view, hold, failure);
+                if needed.is_empty() { None } else { judge(view, hold, failure, &needed) }
+            })
+        };
+        match short {
+            Some(_) if is_output_cut(view) => doubts.push(Doubt(format!(
+                "{} printed so much that a message may have been cut",
+                hold.role
+            ))),
+            other => findings.extend(other),
         }
     }
     findings
 }
 
-/// A holder whose lock was taken from under it by what the harness did, while its beats went on as
-/// if nothing had happened: they may refresh its heir's lock by now. Nothing failed that a message
-/// could name, but nobody heard a word either.
+fn finding(kind: Kind, hold: &Hold, from_ms: f64, story: String) -> Finding {
+    Finding {
+        check: Check::Visibility,
+        kind,
+        roles: vec![hold.role],
+        from_ms,
+        overlap_ms: 0.0,
+        stopped_ms: 0.0,
+        late_writes: 0,
+        story,
+        violates: true,
+    }
+}
+
+/// An owner whose lock was taken from under it by what the harness did to its files, while its
+/// beats went on as if nothing had happened: they may refresh its heir's lock by now. Nothing
+/// failed that a message could name, but nobody heard a word either. A role that was only stopped
+/// lost its lock by being late, not by a failure: that is the business of exclusion.
 fn robbed_without_a_word(view: &View<'_>, hold: &Hold) -> Option<Finding> {
     let heir = view.holds.iter().find(|heir| {
         heir.role != hold.role && heir.taken.seq > hold.taken.seq && hold.covers(heir.taken.seq)
     })?;
-    let is_blow = |what: &What| matches!(what, What::Fired { .. } | What::Done { .. });
     let blow = view.events.iter().find(|event| {
-        is_blow(&event.what) && event.seq > hold.taken.seq && event.seq < heir.taken.seq
+        let is_in_time = hold.taken.seq < event.seq && event.seq < heir.taken.seq;
+        is_in_time && strikes_files_of(view, hold, &event.what)
     })?;
-    let has_notice = view.notices(hold, u64::MAX).next().is_some();
     let has_beat = view.trial.plan.timing.beat.is_some();
-    let lock = view.trial.plan.files.name.to_lowercase();
-    let is_said = everything_said(view, hold).to_lowercase().contains(&lock);
-    if view.trial.claims.warns.is_empty() || !has_beat || has_notice || is_said {
+    let text = everything_said(view, hold, blow.seq);
+    let names = [view.trial.plan.files.name.as_str()];
+    let is_told = told::ever(view, hold, blow.seq) || Mention::new(&text, &names).is_of_a_lock();
+    if view.trial.claims.warns.is_empty() || !has_beat || is_told {
         return None;
     }
-    Some(Finding {
-        check: Check::Visibility,
-        kind: Kind::Silent,
-        roles: vec![hold.role],
-        from_ms: view.ms(blow.at),
-        overlap_ms: 0.0,
-        stopped_ms: 0.0,
-        late_writes: 0,
-        story: format!(
-            "{} lost its lock at {:.0} ms and {} entered at {:.0} ms; neither a log nor a notice \
-             of {} said a word of it, and its beats went on.",
-            hold.role,
-            view.ms(blow.at),
-            heir.role,
-            view.ms(heir.taken.at),
-            hold.role,
-        ),
-        violates: true,
-    })
+    let story = format!(
+        "{} lost its lock at {:.0} ms and {} entered at {:.0} ms; neither a log nor a notice of {} \
+         said a word of it, and its beats went on.",
+        hold.role,
+        view.ms(blow.at),
+        heir.role,
+        view.ms(heir.taken.at),
+        hold.role,
+    );
+    Some(finding(Kind::Silent, hold, view.ms(blow.at), story))
+}
+
+/// Whether the harness did something to the owner's files, or to its operations on them.
+fn strikes_files_of(view: &View<'_>, hold: &Hold, what: &What) -> bool {
+    match what {
+        What::Fired { role, .. } => *role == hold.role,
+        What::Done { event, .. } => {
+            let act = view.trial.plan.events.iter().find(|act| act.number == *event);
+            act.is_some_and(|act| {
+                matches!(
+                    act.what,
+                    Deed::Remove(_)
+                        | Deed::Rename(..)
+                        | Deed::Chmod(..)
+                        | Deed::Chown(..)
+                        | Deed::Immutable(_)
+                        | Deed::Truncate(..)
+                        | Deed::Corrupt(..)
+                        | Deed::Touch(..)
+                        | Deed::FillBlocks(_)
+                        | Deed::FillInodes(_)
+                        | Deed::Remount { .. }
+                )
+            })
+        }
+        _ => false,
+    }
 }
 
 fn needed(view: &View<'_>, hold: &Hold, failure: &Failure) -> Vec<Detail> {
+    let timing = &view.trial.plan.timing;
     let mut needed = view.trial.expect.warning.clone();
+    // A failure that healed long before an heir came did not cost the lock; a beat that works on
+    // its heir's file right before that one enters heals nothing.
+    let latest = failure.until.at + timing.beat_unit;
     let cost_the_lock = view.holds.iter().any(|heir| {
-        heir.role != hold.role && heir.taken.seq > failure.seq && hold.covers(heir.taken.seq)
+        heir.role != hold.role
+            && heir.taken.seq > failure.since.seq
+            && heir.taken.at <= latest
+            && hold.covers(heir.taken.seq)
     });
-    if failure.lasted(view.trial.plan.timing.stale) || cost_the_lock {
+    if failure.lasted(timing.stale) || cost_the_lock {
         needed.extend(&view.trial.claims.warns);
     }
     needed.sort();
@@ -114,16 +131,37 @@ fn needed(view: &View<'_>, hold: &Hold, failure: &Failure) -> Vec<Detail> {
 }
 
 fn judge(view: &View<'_>, hold: &Hold, failure: &Failure, needed: &[Detail]) -> Option<Finding> {
-    let text = everything_said(view, hold);
-    let has = |detail: Detail| is_named(view, failure, &text.to_lowercase(), detail);
-    let missing: Vec<Detail> = needed.iter().copied().filter(|detail| !has(*detail)).collect();
-    let has_notice = view.notices(hold, u64::MAX).next().is_some();
-    let is_mentioned = has_notice || has(Detail::LockPath) || has(Detail::Errno);
-    let kind = match (is_mentioned, missing.is_empty()) {
-        (true, true) => return None,
-        (true, false) => Kind::Vague,
-        (false, _) => Kind::Silent,
+    let text = everything_said(view, hold, failure.since.seq);
+    let lock = view.trial.plan.files.name.as_str();
+    let names: Vec<&str> =
+        std::iter::once(lock).chain(failure.paths.iter().map(String::as_str)).collect();
+    let mention = Mention::new(&text, &names);
+    let is_short = |detail: &Detail| match detail {
+        Detail::LockPath => !mention.names_path(),
+        Detail::Operation => !mention.names_operation(&failure.kinds),
+        // Where the file system gave no error, none can be named.
+        Detail::Errno => !failure.errnos.is_empty() && !mention.names_errno(&failure.errnos),
     };
+    let missing: Vec<Detail> = needed.iter().copied().filter(is_short).collect();
+    let is_told = told::ever(view, hold, failure.since.seq)
+        || mention.is_of_a_lock()
+        || mention.names_errno(&failure.errnos);
+    let (kind, how) = match (is_told, missing.is_empty()) {
+        (true, true) => return None,
+        (true, false) => (Kind::Vague, format!("what it said does not name {}", words(&missing))),
+        (false, _) => (Kind::Silent, "neither its log nor a notice said a word of it".to_owned()),
+    };
+    let from = view.ms(failure.since.at);
+    let story = format!(
+        "A beat of {} failed at {from:.0} ms ({}), and {how}.",
+        hold.role,
+        what_failed(failure),
+    );
+    Some(finding(kind, hold, from, story))
+}
+
+/// Missing details as words, for a story.
+fn words(missing: &[Detail]) -> String {
     let names: Vec<&str> = missing
         .iter()
         .map(|detail| match detail {
@@ -132,73 +170,41 @@ fn judge(view: &View<'_>, hold: &Hold, failure: &Failure, needed: &[Detail]) -> 
             Detail::Errno => "the errno",
         })
         .collect();
-    let how = match kind {
-        Kind::Silent => "neither its log nor a notice said a word of it".to_owned(),
-        _ => format!("what it said does not name {}", names.join(" or ")),
-    };
-    Some(Finding {
-        check: Check::Visibility,
-        kind,
-        roles: vec![hold.role],
-        from_ms: view.ms(failure.since),
-        overlap_ms: 0.0,
-        stopped_ms: 0.0,
-        late_writes: 0,
-        story: format!(
-            "A beat of {} failed at {:.0} ms ({}), and {how}.",
-            hold.role,
-            view.ms(failure.since),
-            what_failed(failure),
-        ),
-        violates: true,
-    })
+    names.join(" or ")
 }
 
-/// Output, and the details of notices, from the whole run: a message may come late.
-fn everything_said(view: &View<'_>, hold: &Hold) -> String {
-    let mut text = view.output_of(hold.role);
-    for event in view.events {
+/// What the role printed and the details of its notices, from an event on to the end of the run: a
+/// message may come late. Each stream is put together by itself: its pieces are cut anywhere.
+fn everything_said(view: &View<'_>, hold: &Hold, from: u64) -> String {
+    let since: Vec<&Event> = view.events.iter().filter(|event| event.seq >= from).collect();
+    let mut text = String::new();
+    for wanted in [Stream::Stdout, Stream::Stderr] {
+        for event in &since {
+            if let What::Output { role, stream, text: piece } = &event.what
+                && *role == hold.role
+                && *stream == wanted
+            {
+                text.push_str(piece);
+            }
+        }
+        text.push('\n');
+    }
+    for event in since {
         if let What::Witness { role, said: Said::Degraded { details } | Said::Lost { details } } =
             &event.what
             && *role == hold.role
         {
             for (key, value) in details {
-                text.push_str(&format!("\n{key}={value}"));
+                text.push_str(&format!("{key}={value}\n"));
             }
         }
     }
     text
 }
 
-fn is_named(view: &View<'_>, failure: &Failure, text: &str, detail: Detail) -> bool {
-    match detail {
-        Detail::LockPath => {
-            let lock = std::iter::once(view.trial.plan.files.name.as_str());
-            lock.chain(failure.paths.iter().map(String::as_str))
-                .filter_map(|path| path.rsplit('/').next())
-                .filter(|name| !name.is_empty())
-                .any(|name| text.contains(&name.to_lowercase()))
-        }
-        Detail::Operation => OPERATION_WORDS.iter().any(|word| text.contains(word)),
-        // Where the file system gave no error, none can be named.
-        Detail::Errno => {
-            failure.errnos.is_empty()
-                || failure.errnos.iter().any(|errno| is_errno_named(*errno, text))
-        }
-    }
-}
-
-fn is_errno_named(errno: Errno, text: &str) -> bool {
-    let name = errno.to_string().to_lowercase();
-    let message = std::io::Error::from_raw_os_error(errno.0).to_string().to_lowercase();
-    let message = message.split(" (os error").next().unwrap_or_default();
-    text.contains(&name) || text.contains(message)
-}
-
 fn is_output_cut(view: &View<'_>) -> bool {
-    view.events.iter().any(
-        |event| matches!(&event.what, What::Trouble { why } if why.starts_with("the output of")),
-    )
+    let is_cut = |why: &str| why.starts_with("the output of");
+    view.events.iter().any(|event| matches!(&event.what, What::Trouble { why } if is_cut(why)))
 }
 
 #[cfg(test)]
@@ -257,13 +263,23 @@ mod tests {
 
     #[test]
     fn a_lock_that_is_taken_away_without_a_word_is_silent() {
+        use crate::fault::Target;
         use crate::history::What;
+        use crate::moment::Moment;
+        use crate::plan::{Act, Deed};
         let story = holder_inside().beat(HOLDER, None).at(500);
         let story = story.what(What::Done { event: 1, note: "lock".to_owned() }).polls(HEIR);
         let story = story.at(600).says(HEIR, "entered").at(800).beat(HOLDER, None);
         let story = story.at(1700).says(HEIR, "left").exits(HEIR, 0);
         let story = story.at(6100).says(HOLDER, "left").exits(HOLDER, 0).end();
-        let verdict = story.judged(&super::super::testing::control());
+        let mut trial = super::super::testing::control();
+        trial.plan.events = vec![Act {
+            number: 1,
+            at: Moment::START,
+            what: Deed::Remove(Target::Lock),
+            text: "remove lock".to_owned(),
+        }];
+        let verdict = story.judged(&trial);
         assert_eq!(kinds(&verdict), ["double-held", "silent"]);
     }
 }

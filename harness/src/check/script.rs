@@ -1,0 +1,230 @@
+//! Hand-made histories for the tests of the checks: `script.at(300).says(HOLDER, "entered")`.
+//!
+//! The dull setting: stale after 1 s, beats every 300 ms on `resource.lock/beat`, ticks of 30 ms, a
+//! holder of 6 s and two contenders of 1 s that try for 12 s; strict, aborting, telling all.
+
+use crate::check::testing::{self, control};
+use crate::check::{Kind, Verdict, judge};
+use crate::history::{History, Stream, What};
+use crate::moment::{Anchor, Moment, Sign};
+use crate::op::{Errno, Op, OpId, OpKind, Outcome};
+use crate::plan::{Act, Deed, KnownGap, LockFiles, Part, Takeover, Trial};
+use crate::role::{Role, Who};
+use crate::time::Nanos;
+use crate::witness;
+
+pub(crate) const HOLDER: Role = Role::Holder;
+pub(crate) const C1: Role = Role::Contender(1);
+pub(crate) const C2: Role = Role::Contender(2);
+pub(crate) const BEAT: &str = "resource.lock/beat";
+pub(crate) const LOCK: &str = "resource.lock";
+pub(crate) const ENOSPC: Errno = Errno(libc::ENOSPC);
+
+/// A trial and its history in the making.
+pub(crate) struct Script {
+    pub(crate) trial: Trial,
+    history: History,
+    now: Nanos,
+    ops: u64,
+}
+
+impl Script {
+    /// The dull setting, with all roles started.
+    pub(crate) fn new() -> Script {
+        let mut trial = control();
+        trial.scenario = "family/name".to_owned();
+        trial.plan.files = LockFiles {
+            name: LOCK.to_owned(),
+            lock: vec![LOCK.to_owned()],
+            heartbeat: vec![BEAT.to_owned()],
+        };
+        let mut script = Script { trial, history: History::default(), now: Nanos::ZERO, ops: 0 };
+        script.starts(HOLDER).starts(C1);
+        script
+    }
+
+    pub(crate) fn trial(&mut self, change: impl FnOnce(&mut Trial)) -> &mut Script {
+        change(&mut self.trial);
+        self
+    }
+
+    /// A second contender.
+    pub(crate) fn with_c2(&mut self) -> &mut Script {
+        let part = self.trial.plan.cast[1].clone();
+        self.trial.plan.cast.push(Part { role: C2, ..part });
+        self.starts(C2)
+    }
+
+    /// Fault 1: every refresh of the holder fails.
+    pub(crate) fn with_fault(&mut self) -> &mut Script {
+        self.trial.plan.faults = testing::trial().plan.faults;
+        self
+    }
+
+    /// Event `number` of the plan.
+    pub(crate) fn with_event(&mut self, number: u32, what: Deed) -> &mut Script {
+        let text = format!("{what:?}");
+        self.trial.plan.events.push(Act { number, at: Moment::START, what, text });
+        self
+    }
+
+    /// `takeover = { after = "ROLE SIGN", within = … }`.
+    pub(crate) fn takeover(&mut self, role: Role, sign: Sign, within_ms: u64) -> &mut Script {
+        let after = Moment { anchor: Anchor::Role(Who::One(role), sign), offset: Nanos::ZERO };
+        self.trial.expect.takeover = Some(Takeover { after, within: Nanos::from_ms(within_ms) });
+        self
+    }
+
+    /// A known gap of these kinds, to be reviewed by 2027-01-01.
+    pub(crate) fn gap(&mut self, kinds: &[&str]) -> &mut Script {
+        self.trial.gaps.push(KnownGap {
+            scenario: "family/*".to_owned(),
+            findings: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+            reason: "it is so".to_owned(),
+            issue: None,
+            review_by: "2027-01-01".to_owned(),
+        });
+        self
+    }
+
+    /// What follows happens at this many milliseconds.
+    pub(crate) fn at(&mut self, ms: u64) -> &mut Script {
+        self.now = Nanos::from_ms(ms);
+        self
+    }
+
+    pub(crate) fn push(&mut self, what: What) -> &mut Script {
+        self.history.push(self.now, what);
+        self
+    }
+
+    pub(crate) fn starts(&mut self, role: Role) -> &mut Script {
+        self.push(What::Started { role, pid: 1 })
+    }
+
+    /// One line of the witness.
+    pub(crate) fn says(&mut self, role: Role, line: &str) -> &mut Script {
+        for said in witness::parse(line.as_bytes()) {
+            self.push(What::Witness { role, said });
+        }
+        self
+    }
+
+    /// A line that the resource refused for its token.
+    pub(crate) fn fenced(&mut self, role: Role, line: &str, by: Role) -> &mut Script {
+        for said in witness::parse(line.as_bytes()) {
+            self.push(What::Fenced { role, said, accepted: 9, by });
+        }
+        self
+    }
+
+    fn op(&mut self, role: Role, kind: OpKind, path: &str) -> Op {
+        self.ops += 1;
+        Op {
+            id: OpId(self.ops),
+            role,
+            kind,
+            truncates: false,
+            paths: vec![path.to_owned()],
+            to: None,
+            by_descriptor: false,
+            unlinked: false,
+            ino: None,
+        }
+    }
+
+    /// An operation, as the changes make it.
+    pub(crate) fn does(
+        &mut self,
+        role: Role,
+        kind: OpKind,
+        path: &str,
+        told: Result<u64, Errno>,
+        change: impl FnOnce(&mut Op, &mut Outcome, &mut Option<u32>),
+    ) -> &mut Script {
+        let mut op = self.op(role, kind, path);
+        let mut outcome = Outcome { told, effect: told.is_ok(), ino: None };
+        let mut fault = None;
+        change(&mut op, &mut outcome, &mut fault);
+        self.push(What::Op { op, outcome, fault })
+    }
+
+    /// A beat that works.
+    pub(crate) fn beats(&mut self, role: Role) -> &mut Script {
+        self.does(role, OpKind::Utimes, BEAT, Ok(0), |_, _, _| {})
+    }
+
+    /// A beat that fault 1 makes fail.
+    pub(crate) fn fails(&mut self, role: Role) -> &mut Script {
+        self.push(What::Fired { fault: 1, role, op: OpId(self.ops + 1) });
+        self.does(role, OpKind::Utimes, BEAT, Err(ENOSPC), |_, _, fault| *fault = Some(1))
+    }
+
+    /// A beat that does not return.
+    pub(crate) fn hangs(&mut self, role: Role) -> &mut Script {
+        self.push(What::Fired { fault: 1, role, op: OpId(self.ops + 1) });
+        let op = self.op(role, OpKind::Utimes, BEAT);
+        self.push(What::Waiting { op, fault: Some(1) })
+    }
+
+    /// Failed beats every 300 ms, both ends included.
+    pub(crate) fn fails_from_to(&mut self, role: Role, from_ms: u64, to_ms: u64) -> &mut Script {
+        for ms in (from_ms..=to_ms).step_by(300) {
+            self.at(ms).fails(role);
+        }
+        self
+    }
+
+    /// A look at the lock.
+    pub(crate) fn polls(&mut self, role: Role) -> &mut Script {
+        self.does(role, OpKind::Mkdir, LOCK, Err(Errno(libc::EEXIST)), |_, _, _| {})
+    }
+
+    pub(crate) fn done(&mut self, event: u32) -> &mut Script {
+        self.push(What::Done { event, note: String::new() })
+    }
+
+    pub(crate) fn prints(&mut self, role: Role, text: &str) -> &mut Script {
+        self.push(What::Output { role, stream: Stream::Stderr, text: text.to_owned() })
+    }
+
+    pub(crate) fn killed(&mut self, role: Role) -> &mut Script {
+        self.push(What::Killed { role, planned: true })
+    }
+
+    pub(crate) fn exits(&mut self, role: Role, code: i32) -> &mut Script {
+        self.push(What::Exited { role, code: Some(code), signal: None })
+    }
+
+    pub(crate) fn dies(&mut self, role: Role) -> &mut Script {
+        self.push(What::Exited { role, code: None, signal: Some(9) })
+    }
+
+    /// Enters at `from_ms` and leaves properly at `to_ms`; only where nothing lies between.
+    pub(crate) fn stays(&mut self, role: Role, from_ms: u64, to_ms: u64) -> &mut Script {
+        self.at(from_ms).says(role, "entered");
+        self.at(to_ms).goes(role)
+    }
+
+    /// Leaves, releases, exits.
+    pub(crate) fn goes(&mut self, role: Role) -> &mut Script {
+        self.says(role, "left").says(role, "released").exits(role, 0)
+    }
+
+    /// The verdict over what happened so far, ended here.
+    pub(crate) fn verdict(&mut self) -> Verdict {
+        self.push(What::End);
+        judge(&self.trial, &self.history, "2026-06-01")
+    }
+
+    /// The history so far, ended here.
+    pub(crate) fn history(&mut self) -> &History {
+        self.push(What::End);
+        &self.history
+    }
+}
+
+/// The kinds that stand against the lock, in order of finding.
+pub(crate) fn standing(verdict: &Verdict) -> Vec<Kind> {
+    verdict.findings.iter().filter(|finding| finding.violates).map(|finding| finding.kind).collect()
+}
