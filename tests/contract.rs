@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use deadbeat::engine::fuse::FuseEngine;
+use deadbeat::engine::trace::TraceEngine;
 use deadbeat::engine::{Engine, Stage, Stop};
 use deadbeat::fault::{Effect, HangEnd, Ops, Rule, Target, Times};
 use deadbeat::history::{History, What};
@@ -146,6 +147,10 @@ fn no_trouble(history: &History) {
 /// Every engine that works here; prints why one does not.
 fn engines() -> Vec<Box<dyn Engine>> {
     let mut engines: Vec<Box<dyn Engine>> = Vec::new();
+    match TraceEngine::probe_with(deadbeat_tests::program().to_path_buf()) {
+        Ok(trace) => engines.push(Box::new(trace)),
+        Err(why) => println!("skipped: {why}"),
+    }
     match FuseEngine::probe_with(deadbeat_tests::program().to_path_buf()) {
         Ok(fuse) => engines.push(Box::new(fuse)),
         Err(why) => {

@@ -12,6 +12,9 @@ fn main() -> ExitCode {
     if let Some(code) = deadbeat::engine::fuse::inner(name, args.get(2..).unwrap_or_default()) {
         return code;
     }
+    if let Some(code) = deadbeat::engine::trace::inner(name, args.get(2..).unwrap_or_default()) {
+        return code;
+    }
     if name == "__probe" {
         return deadbeat::cli::probe(&args[2..]);
     }

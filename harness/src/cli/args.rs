@@ -153,7 +153,7 @@ pub(crate) enum EngineName {
     Auto,
     /// A real mount and real time
     Fuse,
-    /// ptrace and virtual time (not built yet)
+    /// ptrace and virtual time (early: only when named)
     Trace,
 }
 

@@ -37,12 +37,16 @@ pub(super) fn doctor(paint: Paint) -> Exit {
     let exit = match usable_engine() {
         Ok(_) => {
             let engine = paint.bold("    Engine");
-            shown.push_str(&format!("{engine}  fuse works here (trace is not built yet)\n"));
+            shown.push_str(&format!(
+                "{engine}  fuse works here (trace is early: `--engine trace`)\n"
+            ));
             Exit::Ok
         }
         Err(why) => {
             let engine = paint.bad("    Engine");
-            shown.push_str(&format!("{engine}  none works here (trace is not built yet)\n"));
+            shown.push_str(&format!(
+                "{engine}  none works here (trace is early: `--engine trace`)\n"
+            ));
             shown.extend(why.lines().map(|line| format!("            {line}\n")));
             Exit::Inconclusive
         }
@@ -120,14 +124,14 @@ fn examine() -> Vec<Line> {
         Line {
             name: "ptrace",
             found: trace_a_child(),
-            costs: "nothing yet: the trace engine, which will need it, is not built",
+            costs: "no trace engine",
             remedy: "in a container add `--cap-add SYS_PTRACE`; else `sysctl \
                      kernel.yama.ptrace_scope=1` or lower",
         },
         Line {
             name: "seccomp filter",
             found: in_child(Probe::Seccomp, "can be installed"),
-            costs: "nothing yet: the trace engine, which will need it, is not built",
+            costs: "no trace engine",
             remedy: "use a kernel with CONFIG_SECCOMP_FILTER",
         },
     ];

@@ -18,6 +18,7 @@ use super::progress::Progress;
 use super::{catalog, complain, doctor, outdir, signals};
 use crate::check::gaps::{self, Ran};
 use crate::check::{self, Outcome, Verdict};
+use crate::engine::trace::TraceEngine;
 use crate::engine::{Engine, EngineError, Stage, Stop};
 use crate::history::History;
 use crate::plan::Trial;
@@ -49,18 +50,21 @@ impl Done {
 
 /// Does what `run` was asked for.
 pub(super) fn run(args: &RunArgs, paint: Paint) -> Exit {
-    if args.seed != 0 {
+    if args.seed != 0 && args.engine != EngineName::Trace {
         eprintln!("error: the fuse engine knows only the dull schedule, `--seed 0`");
-        eprintln!("(hint: other seeds come with the trace engine)");
+        eprintln!("(hint: add `--engine trace`)");
         return Exit::BadInput;
     }
-    let catalog = match catalog::select(&args.selection) {
+    let mut catalog = match catalog::select(&args.selection) {
         Ok(catalog) => catalog,
         Err(error) => {
             super::complain_of_selection(&error);
             return Exit::BadInput;
         }
     };
+    for trial in catalog.cases.iter_mut().flat_map(|case| &mut case.trial) {
+        trial.plan.seed = args.seed;
+    }
     if catalog.cases.is_empty() {
         eprintln!("nothing ran: no scenario is left after --partition");
         return Tally { nothing_is_fine: nothing_is_fine(args), ..Tally::default() }.exit();
@@ -100,12 +104,17 @@ fn pick_engine(args: &RunArgs) -> Result<Box<dyn Engine>, String> {
     let required: Vec<&str> = required
         .chain(from_env.split(',').map(str::trim).filter(|name| !name.is_empty()))
         .collect();
-    let not_built = "the trace engine is not built yet\n(hint: use `--engine fuse`)";
-    if args.engine == EngineName::Trace {
-        return Err(not_built.to_owned());
-    }
-    if let Some(name) = required.iter().find(|name| !matches!(**name, "fuse" | "auto")) {
+    let known = |name: &&str| matches!(*name, "fuse" | "trace" | "auto");
+    if let Some(name) = required.iter().find(|name| !known(name)) {
         return Err(format!("the required engine `{name}` is not here"));
+    }
+    if args.engine == EngineName::Trace || required.contains(&"trace") {
+        let engine = TraceEngine::probe().map_err(|why| {
+            format!("the trace engine does not work here: {why}\n(hint: see `deadbeat doctor`)")
+        })?;
+        if args.engine == EngineName::Trace {
+            return Ok(Box::new(engine));
+        }
     }
     match doctor::usable_engine() {
         Ok(engine) => Ok(Box::new(engine)),

@@ -14,6 +14,7 @@
 
 pub mod agenda;
 pub mod fuse;
+pub mod trace;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

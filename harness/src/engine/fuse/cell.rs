@@ -431,7 +431,7 @@ fn start_metronome(ground: &Ground, margin: Duration) -> io::Result<Child> {
     Ok(child)
 }
 
-fn read_job() -> Result<Job, EngineError> {
+pub(crate) fn read_job() -> Result<Job, EngineError> {
     let step = |source| EngineError::Step { what: "read the job".to_owned(), source };
     let mut line = Vec::new();
     // Unbuffered beyond the line: what follows on standard input is only ever its end.
@@ -442,7 +442,7 @@ fn read_job() -> Result<Job, EngineError> {
 
 /// The daemon and its clients on one cpu: a request then costs a tenth of what it costs across
 /// two. A machine that refuses is only slower.
-fn pin(cpu: usize) {
+pub(crate) fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
     let _ = rustix::thread::sched_setaffinity(None, &set);

@@ -11,16 +11,16 @@
 //! operation of one role does not block another. Whoever dies, what hangs is answered and what
 //! was started is gone: see the modules `anchor` and `cell`.
 
-mod anchor;
-mod cell;
+pub(crate) mod anchor;
+pub(crate) mod cell;
 mod court;
-mod deeds;
-mod ground;
+pub(crate) mod deeds;
+pub(crate) mod ground;
 mod metronome;
-mod players;
+pub(crate) mod players;
 mod shim;
-mod sys;
-mod wire;
+pub(crate) mod sys;
+pub(crate) mod wire;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -67,7 +67,7 @@ pub fn inner(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
 }
 
 /// An inner process has only its standard error to say why it failed; the harness shows it.
-fn report_and_fail(error: &dyn std::error::Error) -> ExitCode {
+pub(crate) fn report_and_fail(error: &dyn std::error::Error) -> ExitCode {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -177,7 +177,7 @@ impl FuseEngine {
     }
 }
 
-fn allowed_cpus() -> Vec<usize> {
+pub(crate) fn allowed_cpus() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
     (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
@@ -238,7 +238,7 @@ impl Engine for FuseEngine {
 
 /// A folder of the run's own on the file system under test. It is removed when it is dropped;
 /// one whose harness was killed is removed by the next run there, because its lock is free.
-fn scratch_folder(parent: &Path) -> Result<tempfile::TempDir, EngineError> {
+pub(crate) fn scratch_folder(parent: &Path) -> Result<tempfile::TempDir, EngineError> {
     let step = |what: &str| {
         let what = format!("{what} {}", parent.display());
         move |source: io::Error| EngineError::Step { what, source }
@@ -281,7 +281,7 @@ fn sweep(parent: &Path) -> io::Result<()> {
 }
 
 /// A run in progress. Dropping it kills the run and waits until nothing of it is left.
-struct Supervised {
+pub(crate) struct Supervised {
     anchor: Child,
     /// Closing it asks the supervisor to end the run.
     leash: Option<ChildStdin>,
@@ -289,7 +289,7 @@ struct Supervised {
 }
 
 impl Supervised {
-    fn start(mut command: Command, job: &Job) -> Result<Supervised, EngineError> {
+    pub(crate) fn start(mut command: Command, job: &Job) -> Result<Supervised, EngineError> {
         let step = |what: &str| {
             let what = what.to_owned();
             move |source: io::Error| EngineError::Step { what, source }
@@ -305,7 +305,11 @@ impl Supervised {
     }
 
     /// Collects the history until the supervisor is done, the bound is hit or somebody stops it.
-    fn follow(&mut self, deadline: Instant, stop: &Stop) -> Result<History, EngineError> {
+    pub(crate) fn follow(
+        &mut self,
+        deadline: Instant,
+        stop: &Stop,
+    ) -> Result<History, EngineError> {
         let stdout = self.anchor.stdout.take().expect("standard output was piped");
         let mut stderr = self.anchor.stderr.take().expect("standard error was piped");
         let words = std::thread::spawn(move || {

@@ -263,7 +263,7 @@ fn read_some(pipe: &mut Option<impl Read>) -> Option<String> {
     None
 }
 
-fn places(ground: &Ground, plan: &Plan) -> Places {
+pub(crate) fn places(ground: &Ground, plan: &Plan) -> Places {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     Places {
         dir: text(&ground.dir()),
@@ -273,7 +273,7 @@ fn places(ground: &Ground, plan: &Plan) -> Places {
     }
 }
 
-fn set_environment(command: &mut Command, casting: &Casting<'_>, places: &Places) {
+pub(crate) fn set_environment(command: &mut Command, casting: &Casting<'_>, places: &Places) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("DEADBEAT_") {
             command.env_remove(name);

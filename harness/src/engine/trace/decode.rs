@@ -1,0 +1,297 @@
+//! From a system call to the file that it is about: numbers and registers in, names out.
+//!
+//! Nothing is remembered between calls: which file a descriptor means is asked of the kernel
+//! (`/proc/PID/fd`) while the thread is stopped, so dup, fork, exec and passed descriptors need no
+//! book-keeping. Paths are resolved as the thread would, except for chroot(2).
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::arch_x86_64::Regs;
+use super::sys;
+use crate::op::OpKind;
+
+/// What one argument of a call names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    /// A path, relative to a folder's descriptor; whether a last symbolic link is followed.
+    Path { at: i32, path: u64, follow: bool },
+    /// An open file.
+    Descriptor(i32),
+}
+
+/// What a call is about, before its names are resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    kind: OpKind,
+    first: Named,
+    second: Option<Named>,
+    /// `open` flags, where it opens.
+    open_flags: Option<i32>,
+}
+
+/// A file as a call names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) path: PathBuf,
+    pub(crate) by_descriptor: bool,
+    pub(crate) unlinked: bool,
+    /// The descriptor that named it.
+    pub(crate) fd: Option<i32>,
+}
+
+/// A call on files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) kind: OpKind,
+    pub(crate) first: Resolved,
+    pub(crate) second: Option<Resolved>,
+    pub(crate) open_flags: Option<i32>,
+}
+
+const HERE: i32 = libc::AT_FDCWD;
+const PATH_BYTES_MAX: usize = 4096;
+const LINKS_MAX: usize = 16;
+
+fn path_at(at: i32, path: u64, follow: bool) -> Named {
+    Named::Path { at, path, follow }
+}
+
+fn one(kind: OpKind, first: Named) -> Option<Shape> {
+    Some(Shape { kind, first, second: None, open_flags: None })
+}
+
+fn opens(first: Named, flags: i32) -> Option<Shape> {
+    Some(Shape { kind: OpKind::Open, first, second: None, open_flags: Some(flags) })
+}
+
+fn two(kind: OpKind, first: Named, second: Named) -> Option<Shape> {
+    Some(Shape { kind, first, second: Some(second), open_flags: None })
+}
+
+/// What a call by path is about; `None` for calls that take no path.
+fn path_shape(tid: i32, r: &Regs) -> Option<Shape> {
+    use OpKind::{
+        Chmod, Chown, Create, Link, Mkdir, Rename, Rmdir, Stat, Statfs, Symlink, Truncate, Unlink,
+        Utimes,
+    };
+    let follows = |index: usize| r.int(index) & libc::AT_SYMLINK_NOFOLLOW == 0;
+    let open_follows = |flags: i32| flags & libc::O_NOFOLLOW == 0 && !is_exclusive(flags);
+    let here = |index: usize, follow| path_at(HERE, r.arg(index), follow);
+    let at = |index: usize, follow| path_at(r.int(index), r.arg(index + 1), follow);
+    match r.nr() {
+        libc::SYS_open => opens(here(0, open_follows(r.int(1))), r.int(1)),
+        libc::SYS_creat => opens(here(0, true), libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC),
+        libc::SYS_openat => opens(at(0, open_follows(r.int(2))), r.int(2)),
+        libc::SYS_openat2 => {
+            let mut how = [0; 8];
+            sys::read_memory(tid, r.arg(2), &mut how).ok()?;
+            let flags = i32::try_from(u64::from_ne_bytes(how)).ok()?;
+            opens(at(0, open_follows(flags)), flags)
+        }
+        libc::SYS_stat | libc::SYS_access => one(Stat, here(0, true)),
+        libc::SYS_lstat => one(Stat, here(0, false)),
+        libc::SYS_newfstatat | libc::SYS_faccessat2 => one(Stat, at(0, follows(3))),
+        libc::SYS_statx => one(Stat, at(0, follows(2))),
+        libc::SYS_faccessat => one(Stat, at(0, true)),
+        libc::SYS_statfs => one(Statfs, here(0, true)),
+        libc::SYS_mkdir => one(Mkdir, here(0, false)),
+        libc::SYS_mkdirat => one(Mkdir, at(0, false)),
+        libc::SYS_mknod => one(Create, here(0, false)),
+        libc::SYS_mknodat => one(Create, at(0, false)),
+        libc::SYS_rmdir => one(Rmdir, here(0, false)),
+        libc::SYS_unlink => one(Unlink, here(0, false)),
+        libc::SYS_unlinkat => {
+            let kind = if r.int(2) & libc::AT_REMOVEDIR == 0 { Unlink } else { Rmdir };
+            one(kind, at(0, false))
+        }
+        libc::SYS_rename => two(Rename, here(0, false), here(1, false)),
+        libc::SYS_renameat | libc::SYS_renameat2 => two(Rename, at(0, false), at(2, false)),
+        libc::SYS_link => two(Link, here(0, false), here(1, false)),
+        libc::SYS_linkat => {
+            let follow = r.int(4) & libc::AT_SYMLINK_FOLLOW != 0;
+            two(Link, at(0, follow), at(2, false))
+        }
+        // The first argument of a symlink is a text, not a file.
+        libc::SYS_symlink => two(Symlink, here(1, false), here(1, false)),
+        libc::SYS_symlinkat => two(Symlink, at(1, false), at(1, false)),
+        libc::SYS_chmod => one(Chmod, here(0, true)),
+        libc::SYS_fchmodat => one(Chmod, at(0, true)),
+        libc::SYS_fchmodat2 => one(Chmod, at(0, follows(3))),
+        libc::SYS_chown => one(Chown, here(0, true)),
+        libc::SYS_lchown => one(Chown, here(0, false)),
+        libc::SYS_fchownat => one(Chown, at(0, follows(4))),
+        libc::SYS_utime | libc::SYS_utimes => one(Utimes, here(0, true)),
+        libc::SYS_futimesat => one(Utimes, at(0, true)),
+        libc::SYS_utimensat => one(Utimes, at(0, follows(3))),
+        libc::SYS_truncate => one(Truncate, here(0, true)),
+        _ => None,
+    }
+}
+
+/// What a call by descriptor is about.
+fn descriptor_shape(r: &Regs) -> Option<Shape> {
+    use OpKind::{
+        Chmod, Chown, Close, FcntlLock, Flock, Fsync, Read, Readdir, Stat, Statfs, Truncate, Write,
+    };
+    let (kind, index) = match r.nr() {
+        libc::SYS_read
+        | libc::SYS_readv
+        | libc::SYS_pread64
+        | libc::SYS_preadv
+        | libc::SYS_preadv2 => (Read, 0),
+        libc::SYS_write
+        | libc::SYS_writev
+        | libc::SYS_pwrite64
+        | libc::SYS_pwritev
+        | libc::SYS_pwritev2
+        | libc::SYS_sendfile
+        | libc::SYS_fallocate => (Write, 0),
+        libc::SYS_copy_file_range | libc::SYS_splice => (Write, 2),
+        libc::SYS_fstat => (Stat, 0),
+        libc::SYS_fstatfs => (Statfs, 0),
+        libc::SYS_fchmod => (Chmod, 0),
+        libc::SYS_fchown => (Chown, 0),
+        libc::SYS_ftruncate => (Truncate, 0),
+        libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_sync_file_range => (Fsync, 0),
+        libc::SYS_getdents | libc::SYS_getdents64 => (Readdir, 0),
+        libc::SYS_flock => (Flock, 0),
+        libc::SYS_fcntl => (FcntlLock, 0),
+        libc::SYS_close => (Close, 0),
+        // Only shared, writable ones stop; the caller refuses them.
+        libc::SYS_mmap => (OpKind::Other, 4),
+        _ => return None,
+    };
+    one(kind, Named::Descriptor(r.int(index)))
+}
+
+/// Whether an open fails if the file is there.
+pub(crate) fn is_exclusive(flags: i32) -> bool {
+    flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL
+}
+
+/// Whether the call is one on files at all, whatever they are.
+pub(crate) fn call(tid: i32, regs: &Regs) -> Option<Call> {
+    let shape = path_shape(tid, regs).or_else(|| descriptor_shape(regs))?;
+    let first = resolve(tid, shape.first)?;
+    let second = match shape.second {
+        Some(named) => Some(resolve(tid, named)?),
+        None => None,
+    };
+    Some(Call { kind: shape.kind, first, second, open_flags: shape.open_flags })
+}
+
+fn resolve(tid: i32, named: Named) -> Option<Resolved> {
+    match named {
+        Named::Descriptor(fd) => open_file(tid, fd),
+        Named::Path { at, path: 0, .. } => open_file(tid, at),
+        Named::Path { at, path, follow } => {
+            let text = read_path(tid, path)?;
+            if text.as_os_str().is_empty() {
+                return open_file(tid, at);
+            }
+            let from = if text.is_absolute() { PathBuf::from("/") } else { folder(tid, at)? };
+            let path = canonical(tid, &from.join(text), follow, LINKS_MAX);
+            Some(Resolved { path, by_descriptor: false, unlinked: false, fd: None })
+        }
+    }
+}
+
+/// The file behind a descriptor; `None` for pipes, sockets and the like.
+fn open_file(tid: i32, fd: i32) -> Option<Resolved> {
+    if fd == HERE {
+        let path = folder(tid, fd)?;
+        return Some(Resolved { path, by_descriptor: true, unlinked: false, fd: None });
+    }
+    let link = fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok()?;
+    let bytes = link.as_os_str().as_bytes();
+    if bytes.first() != Some(&b'/') {
+        return None;
+    }
+    let alive = bytes.strip_suffix(b" (deleted)");
+    let path = PathBuf::from(OsString::from_vec(alive.unwrap_or(bytes).to_vec()));
+    Some(Resolved { path, by_descriptor: true, unlinked: alive.is_some(), fd: Some(fd) })
+}
+
+fn folder(tid: i32, at: i32) -> Option<PathBuf> {
+    let link = if at == HERE { format!("/proc/{tid}/cwd") } else { format!("/proc/{tid}/fd/{at}") };
+    fs::read_link(link).ok()
+}
+
+/// A path from the thread's memory; `None` where the call will fail with EFAULT or ENAMETOOLONG.
+fn read_path(tid: i32, address: u64) -> Option<PathBuf> {
+    let mut text = Vec::new();
+    let mut place = address;
+    while text.len() < PATH_BYTES_MAX {
+        // Never across a page that may not be there. Paths are short, so little is read first.
+        let to_page_end = 4096 - usize::try_from(place % 4096).ok()?;
+        let mut bytes = vec![0; to_page_end.min(256)];
+        let read = sys::read_memory(tid, place, &mut bytes).ok()?;
+        if let Some(end) = bytes[..read].iter().position(|byte| *byte == 0) {
+            text.extend_from_slice(&bytes[..end]);
+            return Some(PathBuf::from(OsString::from_vec(text)));
+        }
+        text.extend_from_slice(&bytes[..read]);
+        place = place.checked_add(u64::try_from(read).ok().filter(|read| *read > 0)?)?;
+    }
+    None
+}
+
+/// The name that the kernel would find: every folder resolved, the last part only if `follow`.
+fn canonical(tid: i32, path: &Path, follow: bool, links_left: usize) -> PathBuf {
+    let path = own_names(tid, path);
+    let is_plain = matches!(path.components().next_back(), Some(Component::Normal(_)));
+    let (Some(parent), Some(name), true) = (path.parent(), path.file_name(), is_plain) else {
+        return real_folder(&path);
+    };
+    let found = real_folder(parent).join(name);
+    if follow
+        && links_left > 0
+        && let Ok(target) = fs::read_link(&found)
+    {
+        // A magic link (/proc/PID/fd/N) of something without a name stays as it is.
+        if target.is_absolute() || !found.starts_with("/proc") {
+            let from = found.parent().unwrap_or(Path::new("/"));
+            return canonical(tid, &from.join(target), follow, links_left - 1);
+        }
+    }
+    found
+}
+
+/// Names that mean another file for each process.
+fn own_names(tid: i32, path: &Path) -> PathBuf {
+    let fd = |rest: &Path| PathBuf::from(format!("/proc/{tid}/fd")).join(rest);
+    if let Ok(rest) = path.strip_prefix("/proc/self") {
+        PathBuf::from(format!("/proc/{tid}")).join(rest)
+    } else if let Ok(rest) = path.strip_prefix("/proc/thread-self") {
+        PathBuf::from(format!("/proc/{tid}")).join(rest)
+    } else if let Ok(rest) = path.strip_prefix("/dev/fd") {
+        fd(rest)
+    } else if path == Path::new("/dev/stdin") {
+        fd(Path::new("0"))
+    } else if path == Path::new("/dev/stdout") {
+        fd(Path::new("1"))
+    } else if path == Path::new("/dev/stderr") {
+        fd(Path::new("2"))
+    } else {
+        path.to_path_buf()
+    }
+}
+
+/// A folder without symbolic links and dots; what does not exist is kept as it is written.
+fn real_folder(path: &Path) -> PathBuf {
+    let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
+    if let Ok(file) = opened
+        && let Ok(real) = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    {
+        return real;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real_folder(parent).join(name),
+        _ => path.to_path_buf(),
+    }
+}

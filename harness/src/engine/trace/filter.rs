@@ -1,0 +1,253 @@
+//! Which system calls stop for the supervisor: a seccomp program (seccomp(2)).
+//!
+//! ```text
+//! foreign ABI                      -> ENOSYS
+//! io_uring, timers we cannot run   -> ENOSYS     (programs fall back)
+//! sched_setaffinity                -> 0, ignored (everything shares one cpu)
+//! paths, descriptors, clocks       -> TRACE
+//! waits                            -> TRACE where they have a time limit
+//! everything else                  -> ALLOW
+//! ```
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "call numbers and offsets are small, and non-negative"
+)]
+
+use libc::sock_filter;
+
+use super::arch_x86_64::{AUDIT_ARCH, X32_BIT};
+
+const RET_ALLOW: u32 = 0x7fff_0000;
+const RET_TRACE: u32 = 0x7ff0_0000;
+const RET_ERRNO: u32 = 0x0005_0000;
+
+const LOAD: u16 = 0x20;
+const JUMP_EQUAL: u16 = 0x15;
+const JUMP_AT_LEAST: u16 = 0x35;
+const JUMP_ANY_BIT: u16 = 0x45;
+const RETURN: u16 = 0x06;
+const AND: u16 = 0x54;
+
+/// Calls that stop whatever their arguments are.
+pub(crate) const ALWAYS: &[i64] = &[
+    // By path.
+    libc::SYS_open,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_creat,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_access,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_mknod,
+    libc::SYS_mknodat,
+    libc::SYS_rmdir,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_link,
+    libc::SYS_linkat,
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
+    libc::SYS_chmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchmodat2,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_fchownat,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+    libc::SYS_utimensat,
+    libc::SYS_truncate,
+    libc::SYS_statfs,
+    // By descriptor.
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_preadv2,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_pwritev2,
+    libc::SYS_sendfile,
+    libc::SYS_copy_file_range,
+    libc::SYS_splice,
+    libc::SYS_fstat,
+    libc::SYS_fstatfs,
+    libc::SYS_fchmod,
+    libc::SYS_fchown,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_sync_file_range,
+    libc::SYS_getdents,
+    libc::SYS_getdents64,
+    libc::SYS_flock,
+    libc::SYS_close,
+    // Clocks, sleeps and timers.
+    libc::SYS_clock_gettime,
+    libc::SYS_gettimeofday,
+    libc::SYS_time,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_alarm,
+    libc::SYS_setitimer,
+    libc::SYS_getitimer,
+    libc::SYS_timer_create,
+    libc::SYS_timer_settime,
+    libc::SYS_timer_gettime,
+    libc::SYS_timer_getoverrun,
+    libc::SYS_timer_delete,
+    libc::SYS_getrandom,
+];
+
+/// Calls that are answered with ENOSYS, as by a kernel that was built without them.
+const UNSUPPORTED: &[i64] = &[
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_timerfd_create,
+    libc::SYS_semtimedop,
+    libc::SYS_mq_timedreceive,
+    libc::SYS_mq_timedsend,
+    libc::SYS_io_setup,
+    libc::SYS_futex_waitv,
+    libc::SYS_ptrace,
+];
+
+/// Waits that stop where the pointer to their time limit is not null: number, argument.
+const LIMITED_BY_POINTER: &[(i64, u32)] = &[
+    (libc::SYS_ppoll, 2),
+    (libc::SYS_select, 4),
+    (libc::SYS_pselect6, 4),
+    (libc::SYS_epoll_pwait2, 3),
+    (libc::SYS_rt_sigtimedwait, 2),
+];
+
+/// Waits that stop where their limit in milliseconds is above 0: number, argument.
+const LIMITED_BY_NUMBER: &[(i64, u32)] =
+    &[(libc::SYS_poll, 2), (libc::SYS_epoll_wait, 3), (libc::SYS_epoll_pwait, 3)];
+
+/// `fcntl` commands that lock.
+const LOCK_COMMANDS: &[u32] = &[5, 6, 7, 36, 37, 38];
+
+fn statement(code: u16, k: u32) -> sock_filter {
+    sock_filter { code, jt: 0, jf: 0, k }
+}
+
+fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+/// `struct seccomp_data`: nr, arch, instruction pointer, six arguments of 64 bits.
+const NR: u32 = 0;
+const ARCH: u32 = 4;
+const fn low_half(argument: u32) -> u32 {
+    16 + 8 * argument
+}
+
+/// The filter; `threads`: calls that make threads stop as well.
+pub(crate) fn program(threads: bool) -> Vec<sock_filter> {
+    let mut code = vec![
+        statement(LOAD, ARCH),
+        jump(JUMP_EQUAL, AUDIT_ARCH, 1, 0),
+        statement(RETURN, RET_ERRNO | libc::ENOSYS as u32),
+        statement(LOAD, NR),
+        jump(JUMP_AT_LEAST, X32_BIT, 0, 1),
+        statement(RETURN, RET_ERRNO | libc::ENOSYS as u32),
+    ];
+    let mut answer = |nr: i64, ret: u32| {
+        code.push(jump(JUMP_EQUAL, nr as u32, 0, 1));
+        code.push(statement(RETURN, ret));
+    };
+    for nr in UNSUPPORTED {
+        answer(*nr, RET_ERRNO | libc::ENOSYS as u32);
+    }
+    answer(libc::SYS_sched_setaffinity, RET_ERRNO);
+    if threads {
+        answer(libc::SYS_clone, RET_TRACE);
+        answer(libc::SYS_clone3, RET_TRACE);
+    }
+    for nr in ALWAYS {
+        answer(*nr, RET_TRACE);
+    }
+    for (nr, argument) in LIMITED_BY_POINTER {
+        guarded(&mut code, *nr, &pointer_is_set(*argument));
+    }
+    for (nr, argument) in LIMITED_BY_NUMBER {
+        guarded(
+            &mut code,
+            *nr,
+            &[
+                statement(LOAD, low_half(*argument)),
+                jump(JUMP_EQUAL, 0, 2, 0),
+                jump(JUMP_ANY_BIT, 0x8000_0000, 1, 0),
+                statement(RETURN, RET_TRACE),
+            ],
+        );
+    }
+    let mut futex = vec![
+        statement(LOAD, low_half(1)),
+        statement(AND, 127),
+        // WAIT, WAIT_BITSET, LOCK_PI, WAIT_REQUEUE_PI, LOCK_PI2 wait; the others never do.
+        jump(JUMP_EQUAL, 0, 5, 0),
+        jump(JUMP_EQUAL, 9, 4, 0),
+        jump(JUMP_EQUAL, 6, 3, 0),
+        jump(JUMP_EQUAL, 11, 2, 0),
+        jump(JUMP_EQUAL, 13, 1, 0),
+        statement(RETURN, RET_ALLOW),
+    ];
+    futex.extend(pointer_is_set(3));
+    guarded(&mut code, libc::SYS_futex, &futex);
+    let mut fcntl = vec![statement(LOAD, low_half(1))];
+    for command in LOCK_COMMANDS {
+        fcntl.push(jump(JUMP_EQUAL, *command, 0, 1));
+        fcntl.push(statement(RETURN, RET_TRACE));
+    }
+    guarded(&mut code, libc::SYS_fcntl, &fcntl);
+    // mmap: MAP_SHARED (the low bit) and PROT_WRITE; anonymous ones are told apart at the stop.
+    guarded(
+        &mut code,
+        libc::SYS_mmap,
+        &[
+            statement(LOAD, low_half(3)),
+            jump(JUMP_ANY_BIT, libc::MAP_SHARED as u32, 0, 4),
+            jump(JUMP_ANY_BIT, libc::MAP_ANONYMOUS as u32, 3, 0),
+            statement(LOAD, low_half(2)),
+            jump(JUMP_ANY_BIT, libc::PROT_WRITE as u32, 0, 1),
+            statement(RETURN, RET_TRACE),
+        ],
+    );
+    code.push(statement(RETURN, RET_ALLOW));
+    code
+}
+
+fn pointer_is_set(argument: u32) -> Vec<sock_filter> {
+    vec![
+        statement(LOAD, low_half(argument)),
+        jump(JUMP_EQUAL, 0, 0, 2),
+        statement(LOAD, low_half(argument) + 4),
+        jump(JUMP_EQUAL, 0, 1, 0),
+        statement(RETURN, RET_TRACE),
+    ]
+}
+
+/// `body` for call `nr` only; it returns, or falls off its end to `ALLOW`.
+fn guarded(code: &mut Vec<sock_filter>, nr: i64, body: &[sock_filter]) {
+    let length = u8::try_from(body.len() + 1).expect("a guarded part is short");
+    code.push(jump(JUMP_EQUAL, nr as u32, 0, length));
+    code.extend_from_slice(body);
+    code.push(statement(RETURN, RET_ALLOW));
+}

@@ -1,0 +1,88 @@
+//! Tries everything that a run needs from the kernel, on a child that does nothing.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, MountPropagationFlags};
+
+use super::sys::{self, Report, Why};
+use super::{exec, filter};
+use crate::engine::EngineError;
+use crate::engine::fuse::report_and_fail;
+
+/// How long the child may take; it makes two system calls.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What the filter's answer to a traced call is replaced with: no pid is this.
+const ANSWER: i32 = 77;
+
+fn step(what: &str) -> impl FnOnce(io::Error) -> EngineError {
+    let what = what.to_owned();
+    move |source| EngineError::Step { what, source }
+}
+
+/// `__tracer-probe`: fails, and says why, unless a call can be stopped and answered.
+pub(crate) fn main() -> ExitCode {
+    match probe() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report_and_fail(&error),
+    }
+}
+
+fn probe() -> Result<(), EngineError> {
+    mount_proc().map_err(|errno| step("mount proc")(errno.into()))?;
+    let (gate_read, gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| step("make a pipe")(errno.into()))?;
+    let program = filter::program(false);
+    let child = sys::fork(|| {
+        let mut byte = [0];
+        let is_let = rustix::io::read(&gate_read, &mut byte).is_ok();
+        if !is_let || sys::install_filter(&program).is_err() {
+            return 1;
+        }
+        // Answered by the tracer: the exit code says with what.
+        match rustix::fs::stat("/") {
+            Err(errno) => errno.raw_os_error(),
+            Ok(_) => 2,
+        }
+    })
+    .map_err(step("fork"))?;
+    sys::seize(child).map_err(step("ptrace a child (PTRACE_SEIZE)"))?;
+    rustix::io::write(&gate, b"g").map_err(|errno| step("start a child")(errno.into()))?;
+    let code = follow(child).map_err(step("follow a traced child"))?;
+    if code == Some(ANSWER) {
+        return Ok(());
+    }
+    let source = io::Error::other(format!("the traced child ended with {code:?}"));
+    Err(step("answer a system call by ptrace and seccomp")(source))
+}
+
+/// As for a run: `/proc` must tell of the new PID namespace.
+fn mount_proc() -> rustix::io::Result<()> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("proc", "/proc", "proc", flags, None)
+}
+
+fn follow(child: i32) -> io::Result<Option<i32>> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        match sys::next_report()? {
+            Some(Report::Ended { tid, code, .. }) if tid == child => return Ok(code),
+            Some(Report::Stopped(stopped)) => {
+                let is_call = stopped.why() == Why::Call;
+                if is_call {
+                    exec::can_write(&stopped)?;
+                    let mut regs = stopped.regs()?;
+                    regs.skip(-i64::from(ANSWER));
+                    stopped.set_regs(&regs)?;
+                }
+                stopped.resume(0)?;
+            }
+            _ => rustix::thread::sched_yield(),
+        }
+    }
+    sys::kill(child, libc::SIGKILL);
+    Err(io::ErrorKind::TimedOut.into())
+}

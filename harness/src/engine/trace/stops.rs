@@ -1,0 +1,401 @@
+//! What is done when a thread stops: signals, new threads, programs, clocks, and waits. What
+//! needs its turn is left at the gate.
+//!
+//! A request to a thread that was killed meanwhile fails with ESRCH. Its end is reported later,
+//! so such errors are dropped here.
+
+use std::time::Duration;
+
+use super::arch_x86_64::Regs;
+use super::clock::Domain;
+use super::supervisor::{Alarm, Supervisor};
+use super::sys::{self, Stopped, Why};
+use super::thread::{Ask, State, Thread};
+use super::waits::{self, Deadline};
+use super::{decode, exec, files};
+use crate::op::OpKind;
+use crate::role::Role;
+use crate::time::Nanos;
+
+/// So many clock reads with nothing else between them are no busy loop yet.
+const READS_FREE: u64 = 5000;
+/// After so many more, each read takes twice as long.
+const READS_DOUBLE: u64 = 1000;
+/// The longest that one clock read of a busy loop takes.
+const READ_MAX: Nanos = Nanos::from_ms(1);
+/// How many random bytes one call gives; getrandom(2) may give less than asked for.
+const RANDOM_MAX: u64 = 1 << 20;
+
+impl Supervisor<'_> {
+    /// Takes a stop of any thread.
+    pub(crate) fn stopped(&mut self, stopped: Stopped) {
+        let tid = stopped.tid();
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            self.set_aside(stopped);
+            return;
+        };
+        let role = thread.role;
+        match stopped.why() {
+            Why::Call => self.call(stopped),
+            Why::Return => self.returned(stopped),
+            Why::Signal(signal) => {
+                self.forget_cut(tid, signal);
+                let _ = stopped.resume(signal);
+            }
+            Why::Group(_) => {
+                thread.state = State::Stopped;
+                let _ = stopped.listen();
+            }
+            Why::Interrupted => {
+                if matches!(thread.state, State::Stopped) {
+                    thread.state = State::Running;
+                }
+                let _ = stopped.resume(0);
+            }
+            Why::Made(child, is_vfork) => {
+                thread.is_vforking = is_vfork;
+                let is_working = matches!(thread.state, State::Working(_));
+                self.adopt(child, role);
+                let _ = if is_working { stopped.resume_to_exit() } else { stopped.resume(0) };
+            }
+            Why::VforkDone => {
+                thread.is_vforking = false;
+                let _ = stopped.resume(0);
+            }
+            Why::Exec(_) => self.executed(stopped),
+            Why::Other => drop(stopped.resume(0)),
+        }
+    }
+
+    /// A handler runs before the call is restarted, if at all: what comes then is another call.
+    fn forget_cut(&mut self, tid: i32, signal: i32) {
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        let is_cut = thread.cut_wait.is_some() || thread.cut_case.is_some();
+        if is_cut && has_handler(tid, signal) {
+            thread.cut_wait = None;
+            self.settle_cut(tid);
+        }
+    }
+
+    /// The whole process, however many threads it had, is now one thread with another program.
+    fn executed(&mut self, stopped: Stopped) {
+        let tid = stopped.tid();
+        self.threads.retain(|other, thread| thread.pid != tid || *other == tid);
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        thread.renew();
+        let role = thread.role;
+        // Timers of timer_create do not survive an exec; the interval timer does.
+        self.timers.retain(|(pid, _), _| *pid != tid);
+        self.alarms.retain(|(pid, id), _| *pid != tid || *id == -1);
+        let random = self.random(role);
+        let mut seed = [0; 16];
+        random.fill(&mut seed);
+        if let Err(error) = exec::prepare(&stopped, &seed) {
+            self.court.trouble(format!("{role}: a program's clock may be real: {error}"));
+        }
+        let _ = stopped.resume(0);
+    }
+
+    fn random(&mut self, role: Role) -> &mut super::random::Random {
+        let seed = self.job.plan.seed;
+        let stream = match role {
+            Role::Holder => 1,
+            Role::Contender(number) => 1 + u64::from(number),
+        };
+        self.randoms.entry(role).or_insert_with(|| super::random::Random::new(seed, stream))
+    }
+
+    /// A thread is about to make a call that the filter traces.
+    fn call(&mut self, stopped: Stopped) {
+        let tid = stopped.tid();
+        let Ok(regs) = stopped.regs() else { return };
+        if self.resumes_cut(tid, &regs) {
+            let _ = stopped.resume_to_exit();
+            return;
+        }
+        match regs.nr() {
+            libc::SYS_clock_gettime | libc::SYS_gettimeofday | libc::SYS_time => {
+                self.read_clock(stopped, regs);
+            }
+            libc::SYS_alarm | libc::SYS_setitimer | libc::SYS_getitimer => {
+                self.set_alarm(stopped, regs);
+            }
+            libc::SYS_timer_create
+            | libc::SYS_timer_settime
+            | libc::SYS_timer_gettime
+            | libc::SYS_timer_getoverrun
+            | libc::SYS_timer_delete => self.posix_timer(stopped, regs),
+            libc::SYS_getrandom => self.give_random(stopped, regs),
+            libc::SYS_nanosleep
+            | libc::SYS_clock_nanosleep
+            | libc::SYS_poll
+            | libc::SYS_ppoll
+            | libc::SYS_select
+            | libc::SYS_pselect6
+            | libc::SYS_epoll_wait
+            | libc::SYS_epoll_pwait
+            | libc::SYS_epoll_pwait2
+            | libc::SYS_rt_sigtimedwait
+            | libc::SYS_futex => self.wait(stopped, regs),
+            libc::SYS_clone | libc::SYS_clone3 => self.make_thread(stopped, regs),
+            _ => self.file_call(stopped, regs),
+        }
+    }
+
+    /// Whether this call is a restart of an operation that a signal cut short.
+    fn resumes_cut(&mut self, tid: i32, regs: &Regs) -> bool {
+        let Some(thread) = self.threads.get_mut(&tid) else { return false };
+        let Some(case) = thread.cut_case.take() else { return false };
+        if case.regs.fingerprint() == regs.fingerprint() {
+            thread.state = State::Working(case);
+            return true;
+        }
+        thread.cut_case = Some(case);
+        self.settle_cut(tid);
+        false
+    }
+
+    /// The operation that a signal cut short was answered with EINTR.
+    fn settle_cut(&mut self, tid: i32) {
+        let case = self.threads.get_mut(&tid).and_then(|thread| thread.cut_case.take());
+        if let Some(case) = case {
+            self.court.settled(case.op, Err(libc::EINTR), false, None);
+        }
+    }
+
+    fn read_clock(&mut self, stopped: Stopped, mut regs: Regs) {
+        let tid = stopped.tid();
+        let role = self.role_of(tid);
+        let is_plain = regs.nr() != libc::SYS_clock_gettime;
+        let domain = if is_plain { Some(Domain::Real) } else { Domain::of(regs.int(0)) };
+        let Some(domain) = domain else {
+            // Cpu time is real.
+            let _ = stopped.resume(0);
+            return;
+        };
+        self.count_read();
+        let shows = self.court.clock().shows(domain, role);
+        let mut answer = 0;
+        let mut write = |place: u64, bytes: &[u8]| {
+            if place != 0 && sys::write_memory(tid, place, bytes).is_err() {
+                answer = -i64::from(libc::EFAULT);
+            }
+        };
+        match regs.nr() {
+            libc::SYS_clock_gettime => write(regs.arg(1), &waits::timespec_bytes(shows)),
+            libc::SYS_gettimeofday => {
+                write(regs.arg(0), &waits::timeval_bytes(shows));
+                write(regs.arg(1), &[0; 8]);
+            }
+            _ => {
+                let seconds = i64::try_from(shows.as_secs()).unwrap_or(i64::MAX);
+                write(regs.arg(0), &seconds.to_ne_bytes());
+                answer = seconds;
+            }
+        }
+        regs.skip(answer);
+        resume_with(stopped, &regs);
+    }
+
+    /// Lets time pass for a thread that does nothing but look at the clock.
+    fn count_read(&mut self) {
+        self.reads += 1;
+        if self.reads <= READS_FREE {
+            return;
+        }
+        let doublings = ((self.reads - READS_FREE) / READS_DOUBLE).min(10);
+        let length = Nanos(1000 << doublings).min(READ_MAX);
+        let now = self.court.now();
+        let due = self.court.next_due().filter(|due| *due > now);
+        let then = due.map_or(now + length, |due| due.min(now + length));
+        self.court.clock().advance_to(then);
+        self.wake_one();
+    }
+
+    fn give_random(&mut self, stopped: Stopped, mut regs: Regs) {
+        let tid = stopped.tid();
+        let role = self.role_of(tid);
+        let length = usize::try_from(regs.arg(1).min(RANDOM_MAX)).expect("a megabyte fits");
+        let mut bytes = vec![0; length];
+        self.random(role).fill(&mut bytes);
+        let answer = match sys::write_memory(tid, regs.arg(0), &bytes) {
+            Ok(()) => i64::try_from(length).expect("a megabyte fits"),
+            Err(_) => -i64::from(libc::EFAULT),
+        };
+        regs.skip(answer);
+        resume_with(stopped, &regs);
+    }
+
+    fn wait(&mut self, stopped: Stopped, regs: Regs) {
+        let tid = stopped.tid();
+        let role = self.role_of(tid);
+        let begun = waits::begin(tid, role, &regs, self.court.clock());
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        let cut = thread.cut_wait.take();
+        let Some((asked, mut wait)) = begun else {
+            let _ = stopped.resume(0);
+            return;
+        };
+        if let Some((fingerprint, deadline)) = cut
+            && fingerprint == regs.fingerprint()
+        {
+            wait.deadline = deadline;
+        }
+        thread.state = State::Waiting(wait);
+        if stopped.set_regs(&asked).is_ok() {
+            let _ = stopped.resume_to_exit();
+        }
+    }
+
+    /// A call that was to be followed to its end has returned.
+    fn returned(&mut self, stopped: Stopped) {
+        let tid = stopped.tid();
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        match std::mem::replace(&mut thread.state, State::Running) {
+            State::Waiting(wait) => {
+                let Ok(regs) = stopped.regs() else { return };
+                let role = thread.role;
+                let Deadline { domain, shows } = wait.deadline;
+                let left = shows.saturating_sub(self.court.clock().shows(domain, role));
+                let (regs, may_restart) = wait.end(tid, &regs, left);
+                if may_restart && let Some(thread) = self.threads.get_mut(&tid) {
+                    thread.cut_wait = Some((wait.regs.fingerprint(), wait.deadline));
+                }
+                resume_with(stopped, &regs);
+            }
+            State::Working(case) => self.finish(stopped, case),
+            _ => drop(stopped.resume(0)),
+        }
+    }
+
+    /// alarm(2) and setitimer(2) for ITIMER_REAL: the kernel's timer is never armed.
+    fn set_alarm(&mut self, stopped: Stopped, mut regs: Regs) {
+        let tid = stopped.tid();
+        let is_alarm = regs.nr() == libc::SYS_alarm;
+        if !is_alarm && regs.int(0) != 0 {
+            // The other timers count cpu time.
+            let _ = stopped.resume(0);
+            return;
+        }
+        let Some(pid) = self.threads.get(&tid).map(|thread| thread.pid) else { return };
+        let now = self.court.clock().shows(Domain::Monotonic, Role::Holder);
+        let key = (pid, -1);
+        let old = self.alarms.get(&key).copied();
+        let left = old.map_or(Duration::ZERO, |old| old.shows.saturating_sub(now));
+        let new = match regs.nr() {
+            libc::SYS_alarm => {
+                Some((Duration::ZERO, Duration::from_secs(regs.arg(0) & u64::from(u32::MAX))))
+            }
+            libc::SYS_setitimer if regs.arg(1) == 0 => Some((Duration::ZERO, Duration::ZERO)),
+            libc::SYS_setitimer => {
+                let every = waits::timespec_like(tid, regs.arg(1), true);
+                let first = waits::timespec_like(tid, regs.arg(1) + 16, true);
+                let Some(new) = every.zip(first) else {
+                    regs.skip(-i64::from(libc::EFAULT));
+                    return resume_with(stopped, &regs);
+                };
+                Some(new)
+            }
+            _ => None,
+        };
+        if let Some((every, first)) = new {
+            if first.is_zero() {
+                self.alarms.remove(&key);
+            } else {
+                self.alarms.insert(key, Alarm { shows: now + first, every });
+            }
+        }
+        let place = match regs.nr() {
+            libc::SYS_setitimer => regs.arg(2),
+            libc::SYS_getitimer => regs.arg(1),
+            _ => 0,
+        };
+        if place != 0 {
+            let every = old.map_or(Duration::ZERO, |old| old.every);
+            let _ = sys::write_memory(tid, place, &waits::timeval_bytes(every));
+            let _ = sys::write_memory(tid, place + 16, &waits::timeval_bytes(left));
+        }
+        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        regs.skip(if is_alarm { i64::try_from(seconds).unwrap_or(i64::MAX) } else { 0 });
+        resume_with(stopped, &regs);
+    }
+
+    fn make_thread(&mut self, stopped: Stopped, regs: Regs) {
+        let tid = stopped.tid();
+        let mut flags = regs.arg(0);
+        if regs.nr() == libc::SYS_clone3 {
+            let mut bytes = [0; 8];
+            let read = sys::read_memory(tid, regs.arg(0), &mut bytes);
+            flags = if read.is_ok() { u64::from_ne_bytes(bytes) } else { 0 };
+        }
+        if flags & u64::try_from(libc::CLONE_THREAD).expect("a flag is positive") == 0 {
+            let _ = stopped.resume(0);
+            return;
+        }
+        self.queue(stopped, regs, Ask::Thread);
+    }
+
+    /// A call on files: those of the run wait for their turn.
+    fn file_call(&mut self, stopped: Stopped, regs: Regs) {
+        let tid = stopped.tid();
+        let Some(call) = decode::call(tid, &regs) else {
+            let _ = stopped.resume(0);
+            return;
+        };
+        if call.first.by_descriptor && call.first.path == self.ground.witness() {
+            match files::payload(tid, &regs) {
+                Some(bytes) => return self.queue(stopped, regs, Ask::Witness(bytes)),
+                None if call.kind == OpKind::Write => {
+                    // sendfile and the like: programs fall back to write.
+                    let mut regs = regs;
+                    regs.skip(-i64::from(libc::EINVAL));
+                    return resume_with(stopped, &regs);
+                }
+                None => {}
+            }
+        }
+        if !files::concerns(&call, &self.ground.dir()) {
+            let _ = stopped.resume(0);
+            return;
+        }
+        if call.kind == OpKind::Other {
+            let role = self.role_of(tid);
+            let path = call.first.path.display().to_string();
+            self.court.trouble(format!(
+                "{role} maps {path} shared and writable: such writes cannot be seen, so ENODEV"
+            ));
+            let mut regs = regs;
+            regs.skip(-i64::from(libc::ENODEV));
+            return resume_with(stopped, &regs);
+        }
+        self.queue(stopped, regs, Ask::Files(call));
+    }
+
+    fn queue(&mut self, stopped: Stopped, regs: Regs, ask: Ask) {
+        self.reads = 0;
+        if let Some(thread) = self.threads.get_mut(&stopped.tid()) {
+            thread.state = State::Gate(stopped, regs, ask);
+        }
+    }
+
+    pub(crate) fn role_of(&self, tid: i32) -> Role {
+        self.threads.get(&tid).map_or(Role::Holder, |thread: &Thread| thread.role)
+    }
+}
+
+/// Lets a thread go on with these registers.
+pub(crate) fn resume_with(stopped: Stopped, regs: &Regs) {
+    // Both fail only if the thread was killed; its end is reported.
+    if stopped.set_regs(regs).is_ok() {
+        let _ = stopped.resume(0);
+    }
+}
+
+/// Whether the process handles the signal (proc_pid_status(5), `SigCgt`).
+fn has_handler(tid: i32, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(u64::MAX);
+    let bit = u32::try_from(signal - 1).unwrap_or(0).min(63);
+    mask & (1 << bit) != 0
+}

@@ -1,0 +1,521 @@
+//! The supervisor of one run: it traces every process, and moves time.
+//!
+//! One thread, one loop: take every report that is there; once no thread of the run can go on by
+//! itself, do one thing. That is, let one thread make its operation, or wake the wait that ends
+//! next. It shares one cpu with its tracees, so that while it runs none of them does.
+//!
+//! # Invariants
+//! - An operation is released only while everything else stands still.
+//! - Time moves only then, except for a thread that does nothing but read the clock.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Stdout};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::clock::Domain;
+use super::court::Court;
+use super::filter;
+use super::players::{Player, Start};
+use super::random::Random;
+use super::sys::{self, Report, Stopped};
+use super::thread::{State, Thread};
+use super::timers::Timer;
+use super::waits::Deadline;
+use crate::engine::EngineError;
+use crate::engine::agenda::Occurrence;
+use crate::engine::fuse::cell::{pin, read_job};
+use crate::engine::fuse::ground::Ground;
+use crate::engine::fuse::wire::Job;
+use crate::history::What;
+use crate::moment::Sign;
+use crate::op::{OpId, OpKind};
+use crate::role::Role;
+use crate::time::Nanos;
+
+/// How often bounds, and the harness, are looked at.
+const HOUSEKEEPING: Duration = Duration::from_millis(20);
+/// How many reports are taken before what is due is looked at.
+const REPORTS_MAX: usize = 256;
+/// How long, in virtual time, processes that a role left behind may take to end.
+const LEFTOVER_GRACE: Nanos = Nanos::from_ms(300);
+/// How long killed processes may take to be gone.
+const KILL_WAIT: Duration = Duration::from_secs(5);
+/// A thread that computes this long without a stop no longer keeps the others waiting.
+const SPIN_MAX: Duration = Duration::from_secs(2);
+/// How long nothing at all may be going on before the run is given up.
+const DEADLOCK: Duration = Duration::from_millis(500);
+
+/// When a timer goes off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alarm {
+    pub(crate) shows: Duration,
+    pub(crate) every: Duration,
+}
+
+/// Everything about a run in progress.
+pub(crate) struct Supervisor<'a> {
+    pub(crate) job: &'a Job,
+    pub(crate) ground: &'a Ground,
+    pub(crate) court: Court<BufWriter<Stdout>>,
+    pub(crate) threads: BTreeMap<i32, Thread>,
+    /// Reported before the thread that made them told of it.
+    early: BTreeMap<i32, Stopped>,
+    /// By process and id of the timer; −1 is the interval timer.
+    pub(crate) alarms: BTreeMap<(i32, i32), Alarm>,
+    pub(crate) timers: BTreeMap<(i32, i32), Timer>,
+    pub(crate) randoms: BTreeMap<Role, Random>,
+    pub(crate) order: Random,
+    filter: Vec<libc::sock_filter>,
+    /// Clock reads since something else happened.
+    pub(crate) reads: u64,
+    pub(crate) ops: u64,
+    /// The role that was let go last.
+    pub(crate) last: Option<Role>,
+    busy_since: Option<Instant>,
+    idle_since: Option<Instant>,
+    over_since: Option<Nanos>,
+}
+
+fn step(what: &str) -> impl FnOnce(io::Error) -> EngineError {
+    let what = what.to_owned();
+    move |source| EngineError::Step { what, source }
+}
+
+/// Carries out the job on standard input; the history goes to standard output.
+pub(crate) fn run() -> Result<(), EngineError> {
+    let job = read_job()?;
+    let ground = Ground::lay(&job)?;
+    rustix::mount::mount_bind(ground.backing(), ground.mount_point())
+        .map_err(|errno| step("bind the lock directory")(errno.into()))?;
+    make_witness(&ground).map_err(step("create the witness"))?;
+    if let Some(cpu) = job.cpu {
+        pin(cpu);
+    }
+    // Otherwise a tracee could run while it is taken for quiet.
+    let cpus = rustix::thread::sched_getaffinity(None).map_or(0, |set| set.count());
+    if cpus != 1 {
+        let source = io::Error::other(format!("{cpus} cpus are left"));
+        return Err(step("pin the run to one cpu")(source));
+    }
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let court = Court::new(&job.plan, &ground, BufWriter::new(io::stdout()))
+        .map_err(|error| step("read the plan")(io::Error::other(error)))?;
+    let threads = job.plan.faults.iter().any(|rule| rule.ops.kinds.contains(&OpKind::Thread));
+    let mut supervisor = Supervisor {
+        job: &job,
+        ground: &ground,
+        court,
+        threads: BTreeMap::new(),
+        early: BTreeMap::new(),
+        alarms: BTreeMap::new(),
+        timers: BTreeMap::new(),
+        randoms: BTreeMap::new(),
+        order: Random::new(job.plan.seed, 0),
+        filter: filter::program(threads),
+        reads: 0,
+        ops: 0,
+        last: None,
+        busy_since: None,
+        idle_since: None,
+        over_since: None,
+    };
+    supervisor.court.happened(Occurrence::Start);
+    let ended = supervisor.play();
+    supervisor.tear_down();
+    ended
+}
+
+/// An empty file: what is written to it never reaches the kernel, so no full disk can refuse it.
+fn make_witness(ground: &Ground) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = ground.witness();
+    std::fs::File::create(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))
+}
+
+impl Supervisor<'_> {
+    fn play(&mut self) -> Result<(), EngineError> {
+        let mut housekeeping = Instant::now();
+        loop {
+            let is_news = self.take_reports()?;
+            if housekeeping.elapsed() >= HOUSEKEEPING {
+                housekeeping = Instant::now();
+                self.keep_house();
+            }
+            if let Some(why) = self.court.stop.take() {
+                self.court.trouble(why);
+                return Ok(());
+            }
+            if self.catch_up()? || is_news {
+                continue;
+            }
+            if !self.is_quiet() {
+                rustix::thread::sched_yield();
+                continue;
+            }
+            self.busy_since = None;
+            if self.take_output() {
+                continue;
+            }
+            if self.is_over() {
+                return Ok(());
+            }
+            self.act();
+        }
+    }
+
+    /// Takes what there is to know of the tracees, within a bound; whether there was anything.
+    fn take_reports(&mut self) -> Result<bool, EngineError> {
+        for taken in 0..REPORTS_MAX {
+            match sys::next_report().map_err(step("wait for a tracee"))? {
+                Some(Report::Stopped(stopped)) => self.stopped(stopped),
+                Some(Report::Ended { tid, code, signal }) => self.ended(tid, code, signal),
+                None => return Ok(taken > 0),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Brings about what is due by now; whether anything was.
+    fn catch_up(&mut self) -> Result<bool, EngineError> {
+        self.court.do_due();
+        let mut is_news = false;
+        for role in std::mem::take(&mut self.court.starts) {
+            is_news = true;
+            self.start(role)?;
+        }
+        for op in std::mem::take(&mut self.court.releases) {
+            is_news |= self.release(op);
+        }
+        Ok(is_news)
+    }
+
+    fn start(&mut self, role: Role) -> Result<(), EngineError> {
+        let plan = &self.job.plan;
+        let part = plan.cast.iter().find(|part| part.role == role);
+        let part = part.expect("only roles of the cast are started");
+        let start =
+            Start { part, plan, ground: self.ground, user: self.job.user, filter: &self.filter };
+        self.court.flush();
+        let mut player = Player::start(&start)
+            .map_err(|source| EngineError::Step { what: format!("start {role}"), source })?;
+        let pid = player.main;
+        self.threads.insert(pid, Thread::new(pid, role));
+        self.court.record(What::Started { role, pid: pid.unsigned_abs() });
+        let gone = player.go();
+        self.court.admit(player);
+        if let Err(error) = gone {
+            self.court.trouble(format!("{role} could not be set going: {error}"));
+        }
+        self.court.happened(Occurrence::Role(role, Sign::Started));
+        Ok(())
+    }
+
+    /// A new thread or process of the one that stopped; it belongs to the same role.
+    pub(crate) fn adopt(&mut self, tid: i32, role: Role) {
+        if tid == 0 || self.threads.contains_key(&tid) {
+            return;
+        }
+        let pid = process_of(tid).unwrap_or(tid);
+        self.threads.insert(tid, Thread::new(pid, role));
+        self.court.processes.insert(pid, role);
+        if let Some(stopped) = self.early.remove(&tid) {
+            self.stopped(stopped);
+        }
+    }
+
+    /// Keeps the stop of a thread that nobody has told of yet.
+    pub(crate) fn set_aside(&mut self, stopped: Stopped) {
+        self.early.insert(stopped.tid(), stopped);
+    }
+
+    fn ended(&mut self, tid: i32, code: Option<i32>, signal: Option<i32>) {
+        self.early.remove(&tid);
+        let Some(thread) = self.threads.remove(&tid) else { return };
+        if thread.pid != tid {
+            return;
+        }
+        // The first thread of a process is reported last (ptrace(2), "Death under ptrace").
+        self.threads.retain(|_, thread| thread.pid != tid);
+        self.alarms.retain(|(pid, _), _| *pid != tid);
+        self.timers.retain(|(pid, _), _| *pid != tid);
+        self.court.processes.remove(&tid);
+        self.court.stopped.remove(&tid);
+        self.take_output();
+        let mut why = None;
+        let mains = self.court.players().iter_mut();
+        for player in mains.filter(|player| player.main == tid && !player.is_dead) {
+            why = player.why_not_started();
+        }
+        if let Some(why) = why {
+            self.court.trouble(format!("{} {why}", thread.role));
+            self.court.bury(thread.role, None, None);
+        } else if self.court.players().iter().any(|p| p.main == tid && !p.is_dead) {
+            self.court.bury(thread.role, code, signal);
+        }
+    }
+
+    /// Whether no thread of the run can go on by itself, nor has anything to report.
+    fn is_quiet(&mut self) -> bool {
+        let before = sys::switches();
+        let quiet = self.threads.iter_mut().all(|(tid, thread)| thread.is_quiet(*tid));
+        // If we have not left the cpu that we share, nobody else was on it.
+        if quiet && self.early.is_empty() && sys::switches() == before {
+            return true;
+        }
+        let busy_since = *self.busy_since.get_or_insert_with(Instant::now);
+        if busy_since.elapsed() > SPIN_MAX {
+            self.busy_since = None;
+            return true;
+        }
+        false
+    }
+
+    /// Everything stands still: lets one thread go on.
+    fn act(&mut self) {
+        // Who is to wake by now wakes before anybody acts: a loop of operations starves nobody.
+        if self.announce_waits() | self.wake_one() || self.let_one_go() {
+            self.idle_since = None;
+            return;
+        }
+        let next = [self.next_wake(), self.court.next_due()].into_iter().flatten().min();
+        if let Some(next) = next {
+            self.idle_since = None;
+            self.reads = 0;
+            // On a real clock the run would have been ended there.
+            let bound = self.job.plan.bounds.wall;
+            self.court.clock().advance_to(next.min(bound));
+            if next > bound {
+                self.court.stop =
+                    Some(format!("it ran into its bound of {bound} (virtual or real time)"));
+            }
+            return;
+        }
+        let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
+        if idle_since.elapsed() > DEADLOCK {
+            let why = "nothing can happen any more: every process waits without a limit";
+            self.court.stop = Some(why.to_owned());
+        }
+        let wait = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let _ = rustix::event::poll(&mut [], Some(&wait));
+    }
+
+    /// An operation that blocks in the kernel waits for a lock: the history tells that once.
+    fn announce_waits(&mut self) -> bool {
+        let mut waiting = Vec::new();
+        for thread in self.threads.values_mut() {
+            if let State::Working(case) = &mut thread.state
+                && !case.is_announced
+            {
+                case.is_announced = true;
+                waiting.push(case.op.clone());
+            }
+        }
+        let is_news = !waiting.is_empty();
+        for op in waiting {
+            self.court.record(What::Waiting { op, fault: None });
+        }
+        is_news
+    }
+
+    /// The next virtual moment at which a wait or an alarm ends.
+    fn next_wake(&mut self) -> Option<Nanos> {
+        let mut next = None;
+        for thread in self.threads.values() {
+            let State::Waiting(wait) = &thread.state else { continue };
+            if !wait.is_over && !self.court.stopped.contains(&thread.pid) {
+                let clock = self.court.clock();
+                let at = clock.when_shows(wait.deadline.domain, thread.role, wait.deadline.shows);
+                next = Some(next.map_or(at, |next: Nanos| next.min(at)));
+            }
+        }
+        for (key, alarm) in &self.alarms {
+            let (domain, role) = self.clock_of(*key);
+            let at = self.court.clock_now().when_shows(domain, role, alarm.shows);
+            next = Some(next.map_or(at, |next: Nanos| next.min(at)));
+        }
+        next
+    }
+
+    /// Wakes one thread whose time has come: the one whose time came first.
+    pub(crate) fn wake_one(&mut self) -> bool {
+        let now = self.court.now();
+        let mut first: Option<(Duration, Role, i32)> = None;
+        for (tid, thread) in &self.threads {
+            let State::Waiting(wait) = &thread.state else { continue };
+            if wait.is_over || self.court.stopped.contains(&thread.pid) {
+                continue;
+            }
+            let Deadline { domain, shows } = wait.deadline;
+            let clock = self.court.clock();
+            if clock.when_shows(domain, thread.role, shows) > now {
+                continue;
+            }
+            let late = clock.shows(domain, thread.role).saturating_sub(shows);
+            let key = (Duration::MAX - late, thread.role, *tid);
+            if first.is_none_or(|first| key < first) {
+                first = Some(key);
+            }
+        }
+        if let Some((_, _, tid)) = first {
+            if let Some(Thread { state: State::Waiting(wait), .. }) = self.threads.get_mut(&tid) {
+                wait.is_over = true;
+            }
+            // One that was killed meanwhile needs no waking.
+            let _ = sys::interrupt(tid);
+            return true;
+        }
+        self.ring_one()
+    }
+
+    /// By which clock a timer runs, and whose.
+    fn clock_of(&self, key: (i32, i32)) -> (Domain, Role) {
+        let domain = self.timers.get(&key).map_or(Domain::Monotonic, |timer| timer.domain);
+        (domain, self.court.processes.get(&key.0).copied().unwrap_or(Role::Holder))
+    }
+
+    fn ring_one(&mut self) -> bool {
+        let due = self.alarms.iter().find(|(key, alarm)| {
+            let (domain, role) = self.clock_of(**key);
+            alarm.shows <= self.court.clock_now().shows(domain, role)
+        });
+        let Some((key, alarm)) = due.map(|(key, alarm)| (*key, *alarm)) else { return false };
+        if alarm.every.is_zero() {
+            self.alarms.remove(&key);
+        } else {
+            let shows = alarm.shows + alarm.every;
+            self.alarms.insert(key, Alarm { shows, ..alarm });
+        }
+        self.ring(key.0, key.1);
+        true
+    }
+
+    /// Puts a held operation where it can be carried out; whether it was there.
+    fn release(&mut self, op: OpId) -> bool {
+        let held = self.threads.iter().find_map(|(tid, thread)| match &thread.state {
+            State::Held(_, case) if case.op.id == op => Some(*tid),
+            _ => None,
+        });
+        let Some(tid) = held else { return false };
+        self.carry_out_held(tid);
+        true
+    }
+
+    /// Whether every role has played, and nothing of it is left or can be waited for.
+    fn is_over(&mut self) -> bool {
+        let is_played_out = self.court.players().iter().all(|player| player.is_dead);
+        if !is_played_out || self.court.expects_a_start() {
+            self.over_since = None;
+            return false;
+        }
+        let now = self.court.now();
+        let since = *self.over_since.get_or_insert(now);
+        if self.court.processes.is_empty() || now >= since + LEFTOVER_GRACE {
+            return true;
+        }
+        // What is left may end by itself soon, or wait for ever.
+        let has_work = self.threads.values().any(|t| matches!(t.state, State::Gate(..)));
+        !has_work && self.next_wake().is_none_or(|next| next > since + LEFTOVER_GRACE)
+    }
+
+    fn take_output(&mut self) -> bool {
+        let output_max = self.job.plan.bounds.output;
+        let mut is_news = false;
+        for index in 0..self.court.players().len() {
+            let player = &mut self.court.players()[index];
+            let role = player.role;
+            let mut pieces = Vec::new();
+            let mut was_cut = false;
+            for (stream, text) in player.output() {
+                is_news = true;
+                if player.output_cut {
+                    continue;
+                }
+                player.output_bytes = player.output_bytes.saturating_add(text.len() as u64);
+                player.output_cut = player.output_bytes > output_max;
+                was_cut |= player.output_cut;
+                pieces.push(What::Output { role, stream, text });
+            }
+            for piece in pieces {
+                self.court.record(piece);
+            }
+            if was_cut {
+                let why =
+                    format!("the output of {role} was cut at its bound of {output_max} bytes");
+                self.court.trouble(why);
+            }
+        }
+        is_news
+    }
+
+    fn keep_house(&mut self) {
+        self.court.flush();
+        let bounds = self.court.plan().bounds;
+        let processes = self.court.processes.len() as u64;
+        let over = |bound: String| Some(format!("it ran into its bound of {bound}"));
+        if harness_is_gone() {
+            self.court.stop = Some("the run was interrupted".to_owned());
+        } else if Nanos::from(self.court.real_time()) > bounds.wall {
+            self.court.stop = over(format!("{} (virtual or real time)", bounds.wall));
+        } else if self.court.is_full() {
+            self.court.stop = over(format!("{} events", bounds.events));
+        } else if processes > bounds.processes {
+            self.court.stop = over(format!("{} processes", bounds.processes));
+        }
+    }
+
+    fn tear_down(&mut self) {
+        self.court.record_undone();
+        let dead: Vec<Role> =
+            self.court.players().iter().filter(|p| p.is_dead).map(|p| p.role).collect();
+        let left: Vec<(i32, Role)> =
+            self.court.processes.iter().map(|(pid, role)| (*pid, *role)).collect();
+        for (pid, role) in left.iter().filter(|(_, role)| dead.contains(role)) {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let name = name.trim_end();
+            self.court.trouble(format!("{role} left a process behind: {name} (pid {pid})"));
+        }
+        let alive: Vec<Role> =
+            self.court.players().iter().filter(|p| !p.is_dead).map(|p| p.role).collect();
+        for role in alive {
+            self.court.record(What::Killed { role, planned: false });
+        }
+        let deadline = Instant::now() + KILL_WAIT;
+        while !self.court.processes.is_empty() && Instant::now() < deadline {
+            for pid in self.court.processes.keys() {
+                sys::kill(*pid, libc::SIGKILL);
+            }
+            while let Ok(Some(report)) = sys::next_report() {
+                match report {
+                    Report::Ended { tid, code, signal } => self.ended(tid, code, signal),
+                    // It is about to die; a process that it makes is looked for below.
+                    Report::Stopped(stopped) => drop(stopped),
+                }
+            }
+            rustix::thread::sched_yield();
+        }
+        self.take_output();
+        let left: Vec<String> = self.court.processes.keys().map(ToString::to_string).collect();
+        if !left.is_empty() {
+            self.court.trouble(format!("could not be killed: pids {}", left.join(", ")));
+        }
+        self.court.record(What::End);
+        self.court.flush();
+    }
+}
+
+fn process_of(tid: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+fn harness_is_gone() -> bool {
+    let stdin = io::stdin();
+    let stdin = stdin.as_fd();
+    let mut fds = [PollFd::from_borrowed_fd(stdin, PollFlags::IN)];
+    let now = Timespec::default();
+    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}

@@ -1,0 +1,127 @@
+//! What the supervisor knows of each thread of the run.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use super::arch_x86_64::Regs;
+use super::decode::Call;
+use super::sys::Stopped;
+use super::waits::{Deadline, Wait};
+use crate::op::Op;
+use crate::role::Role;
+
+/// What a thread wants to do, and waits for the supervisor's word on.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// An operation on files below `{dir}`.
+    Files(Call),
+    /// To write these bytes to the witness.
+    Witness(Vec<u8>),
+    /// To make a thread.
+    Thread,
+}
+
+/// What is done when an operation has been carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The answer is the kernel's.
+    Plain,
+    /// The answer is this error.
+    Fail(i32),
+    /// The answer, unless it is an error, is this number of bytes.
+    Claim(u64),
+    /// Nothing happened to the file, whatever the kernel did instead.
+    Pretend,
+}
+
+/// An operation on its way.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) op: Op,
+    /// `None`: it makes a thread.
+    pub(crate) call: Option<Call>,
+    /// The registers with which it was made.
+    pub(crate) regs: Regs,
+    pub(crate) after: After,
+    /// Whether the history tells that it waits.
+    pub(crate) is_announced: bool,
+}
+
+/// Where a thread is.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// It runs, or waits in the kernel for something without a limit in time.
+    Running,
+    /// It waits in the kernel, and we shall end that.
+    Waiting(Wait),
+    /// It is in a group stop.
+    Stopped,
+    /// Before a call, until it is its turn.
+    Gate(Stopped, Regs, Ask),
+    /// Before a call, until its fault lets it go.
+    Held(Stopped, Box<Case>),
+    /// An operation is being carried out.
+    Working(Box<Case>),
+}
+
+/// One thread.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    pub(crate) pid: i32,
+    pub(crate) role: Role,
+    pub(crate) state: State,
+    /// Whether it waits, uninterruptibly, for a child that shares its memory.
+    pub(crate) is_vforking: bool,
+    /// A wait that a signal cut short, and its deadline.
+    pub(crate) cut_wait: Option<([u64; 8], Deadline)>,
+    /// An operation that a signal cut short.
+    pub(crate) cut_case: Option<Box<Case>>,
+    stat: Option<File>,
+}
+
+impl Thread {
+    /// A thread that was just made.
+    pub(crate) fn new(pid: i32, role: Role) -> Thread {
+        Thread {
+            pid,
+            role,
+            state: State::Running,
+            is_vforking: false,
+            cut_wait: None,
+            cut_case: None,
+            stat: None,
+        }
+    }
+
+    /// Another program runs in it: what was known of it is void.
+    pub(crate) fn renew(&mut self) {
+        *self = Thread::new(self.pid, self.role);
+    }
+
+    /// Whether it cannot go on by itself, nor has anything to report.
+    pub(crate) fn is_quiet(&mut self, tid: i32) -> bool {
+        match self.state {
+            State::Gate(..) | State::Held(..) | State::Stopped => return true,
+            State::Running | State::Waiting(_) | State::Working(_) => {}
+        }
+        match self.kernel_state(tid) {
+            // Asleep, or gone.
+            Some(b'S' | b'Z' | b'X' | b'I') | None => true,
+            Some(b'D') => self.is_vforking,
+            // Running, stopped with a report that is not read yet, or something unknown.
+            Some(_) => false,
+        }
+    }
+
+    /// The letter of proc_pid_stat(5), field 3.
+    fn kernel_state(&mut self, tid: i32) -> Option<u8> {
+        if self.stat.is_none() {
+            self.stat = File::open(format!("/proc/{tid}/stat")).ok();
+        }
+        let mut bytes = [0; 128];
+        let read = self.stat.as_ref()?.read_at(&mut bytes, 0).ok()?;
+        // The name before it, in parentheses, may hold anything, and has 16 bytes at most.
+        let name_end = bytes[..read].iter().rposition(|byte| *byte == b')')?;
+        bytes.get(name_end + 2).copied()
+    }
+}
