@@ -182,7 +182,11 @@ enum Ended {
 fn attempt(command: &[OsString], term: &UnixStream) -> Result<Ended, AdapterError> {
     let patience = needed("DEADBEAT_PATIENCE_MS")?;
     let step = |what| move |source| AdapterError::Step(what, source);
-    let name = format!("deadbeat-cs-{}-{:?}", std::process::id(), Instant::now());
+    // Abstract names are shared by all runs of the machine, while pids and, in virtual time, clocks
+    // of two runs are the same: the kernel's own randomness tells them apart.
+    let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .map_err(|error| AdapterError::Step("read a random name", error))?;
+    let name = format!("deadbeat-cs-{}", unique.trim());
     let listener = SocketAddr::from_abstract_name(name.as_bytes())
         .and_then(|address| UnixListener::bind_addr(&address))
         .map_err(step("listen for the inner `deadbeat cs`"))?;
