@@ -1,4 +1,4 @@
-//! Runs per second of the fuse engine, beside what the kernel asks for the processes alone.
+//! Runs per second of both engines, beside what the kernel asks for the processes alone.
 //!
 //! `cargo bench -p deadbeat --bench runs`. The scenario is the shortest there is: a holder that
 //! enters, writes, leaves, and a contender after it, both `deadbeat cs`; what is measured is the
@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use deadbeat::engine::fuse::FuseEngine;
+use deadbeat::engine::trace::TraceEngine;
 use deadbeat::engine::{Engine, Stage, Stop};
 use deadbeat::moment::{Anchor, Moment, Sign};
 use deadbeat::plan::{
@@ -23,13 +24,7 @@ const ROW: Duration = Duration::from_secs(3);
 
 fn main() {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_deadbeat"));
-    let engine = match FuseEngine::probe_with(program.clone()) {
-        Ok(engine) => engine,
-        Err(why) => return println!("SKIPPED: {why}"),
-    };
     let trial = shortest_trial();
-    let one = rate(1, |worker| run(&engine, &trial, worker));
-    let two = rate(2, |worker| run(&engine, &trial, worker));
     let floor = rate(1, |_| {
         // The same programs: anchor, supervisor, two shims, two roles.
         for _ in 0..6 {
@@ -37,10 +32,24 @@ fn main() {
             assert!(status.status.success());
         }
     });
-    println!("{:<44} {:>8} {:>8}", "fuse engine, holder + contender", "runs/s", "ratio");
-    println!("{:<44} {one:>8.1} {:>8.2}", "one worker", one / floor);
-    println!("{:<44} {two:>8.1} {:>8.2}", "two workers", two / floor);
+    println!("{:<44} {:>8} {:>8}", "holder + contender, the shortest run", "runs/s", "ratio");
     println!("{:<44} {floor:>8.1} {:>8.2}", "six starts of the same program, no engine", 1.0);
+    let fuse = FuseEngine::probe_with(program.clone()).map(|one| Box::new(one) as Box<dyn Engine>);
+    let trace = TraceEngine::probe_with(program).map(|one| Box::new(one) as Box<dyn Engine>);
+    for (name, engine) in [("fuse", fuse), ("trace", trace)] {
+        let engine = match engine {
+            Ok(engine) => engine,
+            Err(why) => {
+                println!("SKIPPED: {name}: {why}");
+                continue;
+            }
+        };
+        for workers in [1, 2] {
+            let row = format!("{name}, {workers} worker{}", if workers == 1 { "" } else { "s" });
+            let found = rate(workers, |worker| run(&*engine, &trial, worker));
+            println!("{row:<44} {found:>8.1} {:>8.2}", found / floor);
+        }
+    }
 }
 
 fn rate(workers: usize, work: impl Fn(usize) + Sync) -> f64 {
@@ -64,7 +73,7 @@ fn rate(workers: usize, work: impl Fn(usize) + Sync) -> f64 {
     f64::from(done) / begun.elapsed().as_secs_f64()
 }
 
-fn run(engine: &FuseEngine, trial: &Trial, worker: usize) {
+fn run(engine: &dyn Engine, trial: &Trial, worker: usize) {
     let stage = Stage { subject: PathBuf::from("/"), scratch: None, worker };
     let history = engine.run(trial, &stage, &Stop::default()).expect("the engine works here");
     assert!(history.events.len() >= 9, "two processes do more: {history:#?}");
