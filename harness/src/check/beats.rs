@@ -67,7 +67,7 @@ pub(crate) fn failures(view: &View<'_>, hold: &Hold) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut open: Option<Failure> = None;
     let mut held: BTreeSet<OpId> = BTreeSet::new();
-    for event in view.events.iter().filter(|event| hold.may_cover(event.seq)) {
+    for event in view.between(hold.taken.seq, hold.last_end().seq.saturating_add(1)) {
         let (op, outcome, fault) = match &event.what {
             What::Op { op, outcome, fault } => (op, Some(outcome), fault),
             What::Waiting { op, fault } => (op, None, fault),
@@ -107,10 +107,9 @@ pub(crate) fn failures(view: &View<'_>, hold: &Hold) -> Vec<Failure> {
 /// Whether indirect attempts alone came to a failure.
 fn matters(view: &View<'_>, hold: &Hold, failure: &Failure) -> bool {
     failure.lasted(view.trial.plan.timing.stale)
-        || view.holds.iter().any(|heir| {
-            let at = heir.taken.seq;
-            heir.role != hold.role && failure.since.seq < at && at < failure.until.seq
-        })
+        || view
+            .heirs(hold)
+            .any(|heir| failure.since.seq < heir.taken.seq && heir.taken.seq < failure.until.seq)
 }
 
 /// Whether an operation refreshes the lock, in truth and not only by its answer.

@@ -22,6 +22,8 @@ const STEMS: &[&str] = &[
 /// Words, with these endings only.
 const WORDS: &[&str] = &["write", "open", "beat", "creat", "link", "symlink", "mkdir"];
 const ENDINGS: &[&str] = &["", "e", "s", "es", "ed", "ing", "at", "atfile", "sync", "file"];
+/// What processes call the operation of which only a failed look-up gets to a file system.
+const LOOKUPS: &[&str] = &["stat", "lstat", "fstat", "statx", "access", "lookup"];
 /// Words that say that a message is about a lock at all.
 const LOCK_STEMS: &[&str] = &["lock", "lease", "stale", "compromis", "expire", "ownership"];
 
@@ -67,11 +69,13 @@ impl Mention {
 
     /// Whether it names what a beat does, in any common spelling, or one of `kinds`.
     pub(crate) fn names_operation(&self, kinds: &[OpKind]) -> bool {
+        let is_lookup = kinds.iter().any(|kind| matches!(kind, OpKind::Lookup | OpKind::Stat));
         let is_word = |token: &str| {
             WORDS.iter().any(|word| {
                 token.strip_prefix(word).is_some_and(|ending| ENDINGS.contains(&ending))
             }) || matches!(token, "wrote" | "written" | "writing")
                 || kinds.iter().any(|kind| kind.as_str() == token)
+                || (is_lookup && LOOKUPS.contains(&token))
         };
         STEMS.iter().any(|stem| self.rest.contains(stem))
             || self.rest.split(|c: char| !c.is_alphanumeric()).any(is_word)
@@ -150,6 +154,13 @@ mod tests {
     #[case("resource.lock/beat: No space left on device", false)]
     fn an_operation_counts_by_any_common_spelling(#[case] text: &str, #[case] named: bool) {
         assert_eq!(Mention::new(text, PATHS).names_operation(&[]), named, "{text}");
+    }
+
+    #[test]
+    fn a_beat_that_failed_on_the_way_is_named_by_what_the_process_called() {
+        let mention = Mention::new("ENOENT: no such file or directory, stat '/x'", PATHS);
+        assert!(mention.names_operation(&[OpKind::Lookup]));
+        assert!(!mention.names_operation(&[OpKind::Utimes]));
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod liveness;
 mod mention;
 mod reaction;
 #[cfg(test)]
-mod script;
+pub(crate) mod script;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -133,8 +133,7 @@ pub fn judge(trial: &Trial, history: &History, today: &str) -> Verdict {
     let mut verdict = Verdict { outcome: Outcome::Held, reason: None, findings };
     if !doubts.is_empty() {
         verdict.outcome = Outcome::Inconclusive;
-        let reasons: Vec<String> = doubts.into_iter().map(|doubt| doubt.0).collect();
-        verdict.reason = Some(reasons.join("; "));
+        verdict.reason = Some(in_words(doubts));
     }
     let kinds: BTreeSet<Kind> =
         verdict.findings.iter().filter(|one| one.violates).map(|one| one.kind).collect();
@@ -158,6 +157,22 @@ pub fn judge(trial: &Trial, history: &History, today: &str) -> Verdict {
         None => verdict.outcome = Outcome::Violated,
     }
     verdict
+}
+
+/// How many different doubts are told. A subject can give as many as it likes.
+const DOUBTS_TOLD: usize = 8;
+
+/// Each doubt once, in order, up to a bound.
+fn in_words(doubts: Vec<Doubt>) -> String {
+    let mut seen = BTreeSet::new();
+    let mut words: Vec<String> =
+        doubts.into_iter().map(|doubt| doubt.0).filter(|why| seen.insert(why.clone())).collect();
+    let more = words.len().saturating_sub(DOUBTS_TOLD);
+    if more > 0 {
+        words.truncate(DOUBTS_TOLD);
+        words.push(format!("and {more} more"));
+    }
+    words.join("; ")
 }
 
 /// Whether the machine could not keep up with real time: whatever the run shows may be its doing.

@@ -86,11 +86,7 @@ pub(crate) fn left_early(view: &View<'_>, hold: &Hold) -> bool {
 
 fn ignored(view: &View<'_>, hold: &Hold, failure: &Failure, did: &[Reaction]) -> Finding {
     let stale = view.trial.plan.timing.stale.unwrap_or_default();
-    let heir = view
-        .holds
-        .iter()
-        .find(|heir| heir.role != hold.role && hold.covers(heir.taken.seq))
-        .map(|heir| heir.taken);
+    let heir = view.heirs(hold).find(|heir| hold.covers(heir.taken.seq)).map(|heir| heir.taken);
     Finding {
         check: Check::Reaction,
         kind: Kind::IgnoredFailure,

@@ -17,7 +17,7 @@ use crate::witness::Said;
 pub(crate) fn standing(view: &View<'_>, hold: &Hold, until: u64) -> Option<Point> {
     let mut told: Option<(Point, bool)> = None;
     let mut own: BTreeSet<u64> = BTreeSet::new();
-    for event in of_role(view, hold, until) {
+    for event in of_role(view.between(0, until), hold) {
         let is_in = event.seq > hold.taken.seq;
         match &event.what {
             What::Witness { said: Said::Degraded { .. }, .. } if is_in => {
@@ -56,7 +56,7 @@ fn is_own(op: &Op, outcome: &Outcome, own: &BTreeSet<u64>) -> bool {
 /// The first notice between two places that `healthy` does not take back before the second.
 pub(crate) fn between(view: &View<'_>, hold: &Hold, from: u64, until: u64) -> Option<Point> {
     let mut told = None;
-    for event in of_role(view, hold, until).filter(|event| event.seq > from) {
+    for event in of_role(view.between(from.max(hold.taken.seq), until), hold) {
         if is_notice(&event.what) {
             told = told.or(Some(Point::of(event)));
         } else if matches!(event.what, What::Witness { said: Said::Healthy, .. }) {
@@ -68,30 +68,20 @@ pub(crate) fn between(view: &View<'_>, hold: &Hold, from: u64, until: u64) -> Op
 
 /// Whether the role was told anything from `from` on, in time or late, inside or after.
 pub(crate) fn ever(view: &View<'_>, hold: &Hold, from: u64) -> bool {
-    view.events.iter().any(|event| {
-        event.seq >= from
-            && is_notice(&event.what)
-            && matches!(&event.what, What::Witness { role, .. } if *role == hold.role)
-    })
+    let since = view.between(from.saturating_sub(1), u64::MAX);
+    of_role(since, hold).any(|event| is_notice(&event.what))
 }
 
 fn is_notice(what: &What) -> bool {
     matches!(what, What::Witness { said: Said::Degraded { .. } | Said::Lost { .. }, .. })
 }
 
-/// What a role said and did before `until`.
-fn of_role<'v>(
-    view: &'v View<'_>,
-    hold: &Hold,
-    until: u64,
-) -> impl Iterator<Item = &'v Event> + use<'v> {
+/// What the role of a stay said and did.
+fn of_role<'e>(events: &'e [Event], hold: &Hold) -> impl Iterator<Item = &'e Event> + use<'e> {
     let role = hold.role;
-    view.events.iter().filter(move |event| {
-        let by = match &event.what {
-            What::Witness { role, .. } => *role,
-            What::Op { op, .. } => op.role,
-            _ => return false,
-        };
-        by == role && event.seq < until
+    events.iter().filter(move |event| match &event.what {
+        What::Witness { role: by, .. } => *by == role,
+        What::Op { op, .. } => op.role == role,
+        _ => false,
     })
 }

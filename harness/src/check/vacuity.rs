@@ -161,8 +161,8 @@ fn is_put_to_the_test(view: &View<'_>, hold: &Hold, failure: &Failure, stale: Na
     let is_tried = waits(view).iter().any(|wait| {
         wait.role != hold.role && wait.until.seq > failure.since.seq && wait.until.at >= dead
     });
-    let has_heir =
-        view.holds.iter().any(|heir| heir.role != hold.role && heir.taken.seq > failure.since.seq);
+    // Who was displaced already has shown what there is to show.
+    let has_heir = view.heirs(hold).next().is_some();
     !has_contender || has_reacted || is_tried || has_heir
 }
 

@@ -174,8 +174,23 @@ impl<'a> View<'a> {
         until: u64,
         wanted: impl Fn(&What) -> bool,
     ) -> Option<Point> {
-        let between = self.events.iter().filter(|event| from < event.seq && event.seq < until);
-        between.filter(|event| wanted(&event.what)).map(Point::of).next()
+        self.between(from, until).iter().find(|event| wanted(&event.what)).map(Point::of)
+    }
+
+    /// The events between two places, neither of them included.
+    pub(crate) fn between(&self, from: u64, until: u64) -> &'a [Event] {
+        let begin = self.events.partition_point(|event| event.seq <= from);
+        let end = self.events.partition_point(|event| event.seq < until);
+        &self.events[begin..end.max(begin)]
+    }
+
+    /// The stays of others that began while this one lasted, or may have lasted.
+    pub(crate) fn heirs<'v>(&'v self, hold: &'v Hold) -> impl Iterator<Item = &'v Hold> {
+        let later = self.holds.partition_point(|heir| heir.taken.seq <= hold.taken.seq);
+        self.holds[later..]
+            .iter()
+            .take_while(|heir| hold.may_cover(heir.taken.seq))
+            .filter(|heir| heir.role != hold.role)
     }
 
     /// The first event of a role that `wanted` takes.

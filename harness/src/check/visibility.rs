@@ -10,7 +10,7 @@ use super::reaction::what_failed;
 use super::told;
 use super::view::{Hold, View};
 use super::{Check, Doubt, Finding, Kind};
-use crate::history::{Event, Stream, What};
+use crate::history::{Stream, What};
 use crate::plan::{Deed, Detail};
 use crate::witness::Said;
 
@@ -57,13 +57,9 @@ fn finding(kind: Kind, hold: &Hold, from_ms: f64, story: String) -> Finding {
 /// failed that a message could name, but nobody heard a word either. A role that was only stopped
 /// lost its lock by being late, not by a failure: that is the business of exclusion.
 fn robbed_without_a_word(view: &View<'_>, hold: &Hold) -> Option<Finding> {
-    let heir = view.holds.iter().find(|heir| {
-        heir.role != hold.role && heir.taken.seq > hold.taken.seq && hold.covers(heir.taken.seq)
-    })?;
-    let blow = view.events.iter().find(|event| {
-        let is_in_time = hold.taken.seq < event.seq && event.seq < heir.taken.seq;
-        is_in_time && strikes_files_of(view, hold, &event.what)
-    })?;
+    let heir = view.heirs(hold).find(|heir| hold.covers(heir.taken.seq))?;
+    let before = view.between(hold.taken.seq, heir.taken.seq);
+    let blow = before.iter().find(|event| strikes_files_of(view, hold, &event.what))?;
     let has_beat = view.trial.plan.timing.beat.is_some();
     let text = everything_said(view, hold, blow.seq);
     let names = [view.trial.plan.files.name.as_str()];
@@ -116,11 +112,8 @@ fn needed(view: &View<'_>, hold: &Hold, failure: &Failure) -> Vec<Detail> {
     // A failure that healed long before an heir came did not cost the lock; a beat that works on
     // its heir's file right before that one enters heals nothing.
     let latest = failure.until.at + timing.beat_unit;
-    let cost_the_lock = view.holds.iter().any(|heir| {
-        heir.role != hold.role
-            && heir.taken.seq > failure.since.seq
-            && heir.taken.at <= latest
-            && hold.covers(heir.taken.seq)
+    let cost_the_lock = view.heirs(hold).any(|heir| {
+        heir.taken.seq > failure.since.seq && heir.taken.at <= latest && hold.covers(heir.taken.seq)
     });
     if failure.lasted(timing.stale) || cost_the_lock {
         needed.extend(&view.trial.claims.warns);
@@ -176,10 +169,10 @@ fn words(missing: &[Detail]) -> String {
 /// What the role printed and the details of its notices, from an event on to the end of the run: a
 /// message may come late. Each stream is put together by itself: its pieces are cut anywhere.
 fn everything_said(view: &View<'_>, hold: &Hold, from: u64) -> String {
-    let since: Vec<&Event> = view.events.iter().filter(|event| event.seq >= from).collect();
+    let since = view.between(from.saturating_sub(1), u64::MAX);
     let mut text = String::new();
     for wanted in [Stream::Stdout, Stream::Stderr] {
-        for event in &since {
+        for event in since {
             if let What::Output { role, stream, text: piece } = &event.what
                 && *role == hold.role
                 && *stream == wanted

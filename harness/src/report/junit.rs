@@ -50,10 +50,74 @@ fn test_case(case: &CaseResult) -> TestCase {
             let kinds: Vec<&str> = case.findings.iter().map(|one| one.kind.as_str()).collect();
             status.set_message(kinds.join(", "));
         }
-        status.set_description(format!("{}\n{}", stories.join("\n"), case.replay));
+        let replay = plain(&case.replay);
+        let lines: Vec<&str> = stories.iter().map(String::as_str).chain([&*replay]).collect();
+        status.set_description(lines.join("\n"));
     }
     let mut test_case = TestCase::new(format!("{} [{}]", case.scenario, case.subject), status);
     test_case.set_classname(case.subject.clone());
     test_case.set_time(Duration::from_secs_f64(case.wall_ms.max(0.0) / 1000.0));
     test_case
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Check, Finding, Kind};
+    use crate::role::Role;
+
+    fn case(scenario: &str, outcome: Outcome, reason: Option<&str>) -> CaseResult {
+        CaseResult {
+            scenario: scenario.to_owned(),
+            subject: "lock@default".to_owned(),
+            engine: "fuse".to_owned(),
+            seed: 0,
+            outcome,
+            reason: reason.map(str::to_owned),
+            findings: Vec::new(),
+            faults: Vec::new(),
+            events: Vec::new(),
+            witness: Vec::new(),
+            warnings: Vec::new(),
+            repeats: 0,
+            virtual_ms: 10.0,
+            wall_ms: 1500.0,
+            replay: format!("deadbeat run {scenario}"),
+        }
+    }
+
+    #[test]
+    fn every_outcome_has_its_place_and_hostile_text_stays_xml() {
+        let mut violated = case("pause/long", Outcome::Violated, None);
+        violated.findings.push(Finding {
+            check: Check::Exclusion,
+            kind: Kind::DoubleHeld,
+            roles: vec![Role::Holder, Role::Contender(1)],
+            from_ms: 1.0,
+            overlap_ms: 2.0,
+            stopped_ms: 0.0,
+            late_writes: 3,
+            story: "two \u{1b}[31minside ]]> <b>&\u{0}".to_owned(),
+            violates: true,
+        });
+        let results = Results {
+            format: 1,
+            version: "0.1.0".to_owned(),
+            seed: 0,
+            engine: "fuse".to_owned(),
+            outcome: Outcome::Violated,
+            results: vec![
+                case("control/one", Outcome::Held, None),
+                violated,
+                case("pause/short", Outcome::Inconclusive, Some("fault 1 never fired")),
+                case("control/two", Outcome::Skipped, Some("needs root")),
+                case("pause/known", Outcome::KnownGap, Some("it is so")),
+            ],
+        };
+        let xml = render(&results).unwrap();
+        assert!(!xml.contains('\u{1b}') && !xml.contains('\u{0}'));
+        insta::with_settings!({filters => vec![(r#" uuid="[^"]*"| timestamp="[^"]*""#, "")]}, {
+            insta::assert_snapshot!(xml);
+        });
+    }
 }

@@ -197,3 +197,43 @@ fn witness(history: &History) -> Vec<WitnessResult> {
     });
     lines.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::script::{C1, HOLDER, Script};
+    use crate::plan::Deed;
+
+    /// The file is public: a name that changes here breaks somebody's CI.
+    #[test]
+    fn the_file_is_as_contracts_has_it() {
+        let mut script = Script::new();
+        script.with_fault().with_event(1, Deed::Heal).at(100).says(HOLDER, "entered token=3");
+        script.at(150).polls(C1).at(400).fails(HOLDER).at(500).done(1).polls(C1);
+        script.at(600).fenced(C1, "entered token=2", HOLDER).at(700).says(HOLDER, "wrote");
+        script.at(800).says(C1, "entered").at(900).goes(C1).at(6100).goes(HOLDER);
+        let history = script.history().clone();
+        let verdict = crate::check::judge(&script.trial, &history, "2026-06-01");
+        let case = CaseResult::new(CaseParts {
+            scenario: "family/name",
+            subject: "lock@default",
+            engine: "fuse",
+            seed: 0,
+            trial: Some(&script.trial),
+            history: Some(&history),
+            verdict: &verdict,
+            repeats: 0,
+            wall: Nanos::from_ms(61),
+            replay: "deadbeat run family/name",
+        });
+        let results = Results {
+            format: 1,
+            version: "0.1.0".to_owned(),
+            seed: 0,
+            engine: "fuse".to_owned(),
+            outcome: case.outcome,
+            results: vec![case],
+        };
+        insta::assert_snapshot!(serde_json::to_string_pretty(&results).unwrap());
+    }
+}

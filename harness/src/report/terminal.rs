@@ -13,6 +13,8 @@ use crate::time::Nanos;
 const EXCERPT_LINES: usize = 14;
 /// How wide a story is set.
 const STORY_COLUMNS: usize = 96;
+/// How much of one event an excerpt shows: a line of the witness may be 4 KiB.
+const EVENT_COLUMNS: usize = 140;
 
 /// Where a case stands among all.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +39,8 @@ pub fn case(place: Place, case: &CaseResult, history: Option<&History>, hue: Hue
         case.wall_ms / 1000.0,
         place.number,
         place.of,
-        case.scenario,
-        case.subject,
+        plain(&case.scenario),
+        plain(&case.subject),
         width = place.of.to_string().len(),
     );
     if !case.faults.is_empty() {
@@ -63,7 +65,7 @@ pub fn case(place: Place, case: &CaseResult, history: Option<&History>, hue: Hue
                 excerpt(&mut text, first, history);
             }
             reason(&mut text, case);
-            text.push_str(&format!("     {}\n", case.replay));
+            text.push_str(&format!("     {}\n", plain(&case.replay)));
         }
     }
     text
@@ -155,12 +157,22 @@ fn excerpt(text: &mut String, finding: &Finding, history: &History) {
     let from = middle.saturating_sub(EXCERPT_LINES / 2 + 1);
     let to = (from + EXCERPT_LINES).min(told.len());
     for (at, line) in &told[from..to] {
-        text.push_str(&format!("     {at:>9.0} ms  {line}\n"));
+        text.push_str(&format!("     {at:>9.0} ms  {}\n", clipped(line)));
     }
 }
 
+/// As much of a line as fits, and a sign where that is not all.
+fn clipped(line: &str) -> String {
+    if line.chars().count() <= EVENT_COLUMNS {
+        return line.to_owned();
+    }
+    let begin: String = line.chars().take(EVENT_COLUMNS).collect();
+    format!("{begin}…")
+}
+
 fn told(what: &What) -> Option<String> {
-    let line = |role: &Role, rest: String| Some(format!("{role:<12} {}", plain(&rest)));
+    let line =
+        |role: &Role, rest: String| Some(format!("{:<12} {}", role.to_string(), plain(&rest)));
     match what {
         What::Witness { said, .. } if said.word() == "wrote" => None,
         What::Witness { role, said } => line(role, said.to_string()),
@@ -191,5 +203,101 @@ fn told(what: &What) -> Option<String> {
             line(role, format!("dies, signal {}", signal.unwrap_or_default()))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::script::{C1, HOLDER, Script};
+    use crate::report::results::CaseParts;
+
+    /// A case of a script, as the command line would make it.
+    fn result(script: &mut Script) -> (CaseResult, History) {
+        let history = script.history().clone();
+        let verdict = crate::check::judge(&script.trial, &history, "2026-06-01");
+        let case = CaseResult::new(CaseParts {
+            scenario: &script.trial.scenario,
+            subject: &script.trial.subject,
+            engine: "fuse",
+            seed: 0,
+            trial: Some(&script.trial),
+            history: Some(&history),
+            verdict: &verdict,
+            repeats: 0,
+            wall: Nanos::from_ms(7100),
+            replay: "deadbeat run family/name --subject lock --engine fuse --seed 0",
+        });
+        (case, history)
+    }
+
+    fn colourless(_: Outcome, word: &str) -> String {
+        word.to_owned()
+    }
+
+    fn double_held() -> (CaseResult, History) {
+        let mut script = Script::new();
+        script.with_fault().at(100).says(HOLDER, "entered").at(150).polls(C1);
+        script.fails_from_to(HOLDER, 400, 1300).at(1500).says(C1, "entered");
+        script.at(1600).says(HOLDER, "wrote").at(2500).goes(C1).at(6100).goes(HOLDER);
+        result(&mut script)
+    }
+
+    #[test]
+    fn a_violation_tells_its_story_and_ends_with_the_command_that_repeats_it() {
+        let (case, history) = double_held();
+        let text = super::case(Place { number: 2, of: 48 }, &case, Some(&history), &colourless);
+        insta::assert_snapshot!(text);
+        assert_eq!(text.lines().last().unwrap().trim(), case.replay);
+    }
+
+    #[test]
+    fn a_held_case_is_one_line_and_an_inconclusive_one_says_why() {
+        let mut script = Script::new();
+        script.at(0).says(HOLDER, "entered").polls(C1).at(6000).goes(HOLDER);
+        script.at(6100).says(C1, "entered").at(7100).goes(C1);
+        let (held, _) = result(&mut script);
+        let mut script = Script::new();
+        script.with_fault().at(0).says(HOLDER, "entered").polls(C1).at(6000).goes(HOLDER);
+        script.at(6100).says(C1, "entered").at(7100).goes(C1);
+        let (unproven, history) = result(&mut script);
+        let place = |number| Place { number, of: 2 };
+        let mut text = super::case(place(1), &held, None, &colourless);
+        assert_eq!(text.lines().count(), 1);
+        text.push_str(&super::case(place(2), &unproven, Some(&history), &colourless));
+        text.push_str(&summary(&[held, unproven], Nanos::from_ms(14_200), "out", &colourless));
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn nothing_of_a_subject_reaches_the_terminal_raw() {
+        let hostile = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}";
+        let mut script = Script::new();
+        script.trial(|trial| {
+            trial.scenario = format!("a/{hostile}");
+            trial.subject = hostile.to_owned();
+        });
+        script.at(0).says(HOLDER, "entered").polls(C1).says(HOLDER, &format!("rubbish {hostile}"));
+        let long = "x".repeat(3000);
+        script.says(HOLDER, &format!("lost reason={hostile}{long}")).prints(HOLDER, hostile);
+        script.push(What::Trouble { why: hostile.to_owned() }).says(C1, "entered");
+        script.at(6000).goes(HOLDER).goes(C1);
+        let (mut case, history) = result(&mut script);
+        case.replay.push_str(hostile);
+        let text = super::case(Place { number: 1, of: 1 }, &case, Some(&history), &colourless);
+        assert!(text.contains("VIOLATED") && text.contains("owned"), "{text}");
+        let is_raw = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+        assert!(!text.contains(is_raw), "{text:?}");
+        assert!(text.lines().all(|line| line.chars().count() < 400), "{text}");
+    }
+
+    #[test]
+    fn words_are_the_same_with_and_without_colour() {
+        let (case, history) = double_held();
+        let place = Place { number: 1, of: 1 };
+        let painted = |_: Outcome, word: &str| format!("<b>{word}</b>");
+        let text = super::case(place, &case, Some(&history), &painted);
+        let bare = super::case(place, &case, Some(&history), &colourless);
+        assert_eq!(text.replace("<b>", "").replace("</b>", ""), bare);
     }
 }

@@ -334,6 +334,15 @@ fn what_is_answered_to_the_dead_is_no_sign_of_life() {
 }
 
 #[test]
+fn an_overlap_ends_at_the_kill_whatever_is_answered_later() {
+    let mut script = Script::new();
+    script.at(0).says(HOLDER, "entered").polls(C1).at(500).says(C1, "entered").at(1000);
+    script.killed(HOLDER).at(1500).beats(HOLDER).dies(HOLDER).at(3000).goes(C1);
+    let verdict = script.verdict();
+    assert!((overlap(&verdict).overlap_ms - 500.0).abs() < 1e-9, "{verdict:?}");
+}
+
+#[test]
 fn a_child_that_outlives_the_killed_first_process_is_still_inside() {
     let mut script = Script::new();
     script.at(0).says(HOLDER, "entered").at(500).killed(HOLDER).dies(HOLDER).polls(C1);
@@ -355,6 +364,19 @@ fn a_role_that_is_started_again_is_not_its_own_rival_nor_still_inside() {
     script.at(900).says(HOLDER, "entered").says(HOLDER, "wrote").at(6900).goes(HOLDER);
     let verdict = script.verdict();
     assert!(kinds(&verdict).is_empty(), "{verdict:?}");
+}
+
+#[test]
+fn a_flood_of_overlaps_is_bounded_and_is_no_pass_where_they_would_not_stand() {
+    let mut script = Script::new();
+    script.trial(|trial| trial.expect.exclusion = ExpectExclusion::Any);
+    script.at(0).says(HOLDER, "entered").polls(C1);
+    for _ in 0..50_000 {
+        script.says(C1, "entered").says(C1, "left");
+    }
+    let verdict = script.at(6000).goes(HOLDER).verdict();
+    assert!(verdict.findings.len() <= 101, "{}", verdict.findings.len());
+    assert_eq!(verdict.outcome, Outcome::Inconclusive);
 }
 
 /// One step of a random history.

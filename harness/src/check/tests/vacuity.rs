@@ -188,3 +188,29 @@ fn a_dead_owner_that_is_succeeded_holds() {
     let verdict = script.at(2000).says(C1, "entered").at(3000).goes(C1).verdict();
     assert_eq!(verdict.outcome, Outcome::Held, "{verdict:?}");
 }
+
+#[test]
+fn what_becomes_of_a_lock_after_its_owner_was_displaced_is_no_doubt() {
+    let mut script = control();
+    script.with_fault().trial(|trial| {
+        trial.claims.on_failure = Vec::new();
+        trial.claims.warns = Vec::new();
+        trial.expect.exclusion = crate::plan::ExpectExclusion::Any;
+    });
+    script.at(300).fails(HOLDER).polls(C1).at(600).beats(HOLDER);
+    script.at(1500).says(C1, "entered").at(2500).goes(C1);
+    script.fails_from_to(HOLDER, 2600, 5600);
+    let verdict = script.at(6000).goes(HOLDER).verdict();
+    assert_eq!(verdict.outcome, Outcome::Held, "{verdict:?}");
+}
+
+#[test]
+fn a_flood_of_doubts_is_told_in_a_few_words() {
+    let mut script = control();
+    for number in 0..1000 {
+        script.says(HOLDER, &format!("nonsense {number}")).says(HOLDER, "nonsense");
+    }
+    let verdict = to_the_end(&mut script);
+    let reason = verdict.reason.unwrap();
+    assert!(reason.len() < 2000 && reason.ends_with("and 993 more"), "{reason}");
+}
