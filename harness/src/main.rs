@@ -9,10 +9,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let name = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
-    if let Some(code) = deadbeat::engine::fuse::inner(name, args.get(2..).unwrap_or_default()) {
-        return code;
-    }
-    if let Some(code) = deadbeat::engine::trace::inner(name, args.get(2..).unwrap_or_default()) {
+    if let Some(code) = deadbeat::engine::inner(name, args.get(2..).unwrap_or_default()) {
         return code;
     }
     if name == "__probe" {

@@ -11,7 +11,7 @@ use super::catalog::{Case, Catalog};
 use super::paint::Paint;
 use super::run::{self, Done};
 use crate::check::Outcome;
-use crate::engine::fuse::file_system_of;
+use crate::engine::file_system_of;
 use crate::report::results::{CaseParts, CaseResult, Results};
 use crate::report::terminal::{self, Place};
 use crate::report::{self, junit};

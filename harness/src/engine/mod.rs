@@ -13,15 +13,39 @@
 //! 8. What an engine cannot do it refuses before the run, with the reason.
 
 pub mod agenda;
+mod anchor;
+mod casting;
+mod court;
+mod deeds;
 pub mod fuse;
+mod ground;
+mod inner;
+mod scratch;
+mod supervised;
+mod sys;
 pub mod trace;
+mod wire;
 
+pub use scratch::file_system_of;
+pub use supervised::DEFAULT_USER;
+
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::history::History;
 use crate::plan::Trial;
+
+/// Runs a hidden subcommand, one of the processes that a run consists of; `None` if `name` is none.
+#[must_use]
+pub fn inner(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
+    match name {
+        "__anchor" => Some(anchor::main(arguments)),
+        _ => fuse::inner(name, arguments).or_else(|| trace::inner(name)),
+    }
+}
 
 /// Carries plans out.
 pub trait Engine: Send + Sync {

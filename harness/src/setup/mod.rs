@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::engine::DEFAULT_USER;
 use crate::engine::Stop;
-use crate::engine::fuse::DEFAULT_USER;
 use crate::scenario::Need;
 use crate::scenario::library::SubjectFiles;
 use files::Manifest;

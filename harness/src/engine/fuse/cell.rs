@@ -3,31 +3,30 @@
 //! One thread, one loop. It never touches a fault mount itself. Whatever ends it, the kernel
 //! kills every process of the namespace, and closing `/dev/fuse` answers what hangs.
 
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Stdout};
+use std::io::{self, BufWriter, Read, Stdout};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use deadbeat_fs::{FaultFs, MountId, Options, Served};
+use deadbeat_fs::{FaultFs, MountId, OpId as FsOpId, Options, Ruling, Served};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{WaitOptions, wait};
-use rustix::thread::CpuSet;
 
-use super::court::Court;
-use super::ground::Ground;
-use super::players::{Casting, News, Player, all_processes, describe};
-use super::sys;
-use super::wire::Job;
-use crate::engine::EngineError;
+use super::players::{News, Player, all_processes, describe};
+use super::troupe::Troupe;
 use crate::engine::agenda::Occurrence;
+use crate::engine::casting::Casting;
+use crate::engine::court::Court;
+use crate::engine::ground::{Ground, WITNESS};
+use crate::engine::inner::{pin, read_job, report_and_fail};
+use crate::engine::wire::Job;
+use crate::engine::{EngineError, sys};
 use crate::history::{TOO_SLOW, What};
 use crate::moment::Sign;
 use crate::plan::Timing;
 use crate::role::Role;
 use crate::time::Nanos;
 
-/// A job is a plan and some paths.
-const JOB_BYTES_MAX: u64 = 8 << 20;
 /// How often bounds are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// Lateness below this is no matter, however short a lock's lengths are.
@@ -41,7 +40,7 @@ const KILL_WAIT: Duration = Duration::from_secs(5);
 pub(crate) fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => super::report_and_fail(&error),
+        Err(error) => report_and_fail(&error),
     }
 }
 
@@ -53,10 +52,10 @@ fn run() -> Result<(), EngineError> {
     }
     go_first();
     rustix::process::umask(rustix::fs::Mode::empty());
-    let options = Options { synthetic: Some(super::WITNESS.into()), ..Options::default() };
+    let options = Options { synthetic: Some(WITNESS.into()), ..Options::default() };
     let fs = FaultFs::new(ground.open_backing()?, options).map_err(step("open the backing"))?;
     let out = BufWriter::new(io::stdout());
-    let court = Court::new(&job.plan, &ground, out)
+    let court = Court::new(&job.plan, &ground, Troupe::new(), out)
         .map_err(|error| step("read the plan")(io::Error::other(error)))?;
     let margin = margin(&job.plan.timing);
     let metronome = start_metronome(&ground, margin).map_err(step("start the metronome"))?;
@@ -78,7 +77,7 @@ struct Cell<'a> {
     job: &'a Job,
     ground: &'a Ground,
     fs: FaultFs,
-    court: Court<BufWriter<Stdout>>,
+    court: Court<Troupe, BufWriter<Stdout>>,
     mounts: Vec<MountId>,
     metronome: Child,
     margin: Duration,
@@ -104,7 +103,7 @@ impl Cell<'_> {
                 self.court.trouble(why);
                 return Ok(());
             }
-            let is_played_out = self.court.players().iter().all(|player| player.is_dead);
+            let is_played_out = self.court.world.players.iter().all(|player| player.is_dead);
             if is_played_out && !self.court.expects_a_start() {
                 return Ok(());
             }
@@ -121,8 +120,8 @@ impl Cell<'_> {
         self.court.bury_the_dead();
         self.court.do_due();
         while !self.court.releases.is_empty() || !self.court.starts.is_empty() {
-            for (op, ruling) in std::mem::take(&mut self.court.releases) {
-                self.fs.release(op, ruling, &mut self.court);
+            for op in std::mem::take(&mut self.court.releases) {
+                self.fs.release(FsOpId(op.0), Ruling::Proceed, &mut self.court);
             }
             for role in std::mem::take(&mut self.court.starts) {
                 self.start(role)?;
@@ -180,7 +179,7 @@ impl Cell<'_> {
             sources.push(Source::Mount(*mount));
             fds.push(self.fs.device(*mount));
         }
-        for fd in self.court.players().iter().flat_map(Player::watched) {
+        for fd in self.court.world.players.iter().flat_map(Player::watched) {
             sources.push(Source::Player);
             fds.push(fd);
         }
@@ -234,63 +233,38 @@ impl Cell<'_> {
     }
 
     fn hear_players(&mut self) {
-        for index in 0..self.court.players().len() {
-            self.take_output(index);
-            while let Some(news) = self.court.players()[index].news() {
+        self.court.take_output();
+        for index in 0..self.court.world.players.len() {
+            while let Some(news) = self.court.world.players[index].news() {
                 self.act_on(index, news);
             }
-            if self.court.players()[index].is_lost() {
-                let role = self.court.players()[index].role;
+            if self.court.world.players[index].is_lost() {
+                let role = self.court.world.players[index].role;
                 self.court.could_not_start(role, "ended before its program ran");
             }
         }
     }
 
     fn act_on(&mut self, index: usize, news: News) {
-        let role = self.court.players()[index].role;
+        let role = self.court.world.players[index].role;
         match news {
             News::Ready(pid) => {
                 self.court.record(What::Started { role, pid });
                 self.court.happened(Occurrence::Role(role, Sign::Started));
-                if let Err(error) = self.court.players()[index].go(pid) {
+                if let Err(error) = self.court.world.players[index].go(pid) {
                     self.court.trouble(format!("{role} could not be set going: {error}"));
                 }
             }
             News::Cannot(why) => {
-                if !self.court.players()[index].is_dead {
+                if !self.court.world.players[index].is_dead {
                     self.court.could_not_start(role, &why);
                 }
             }
             News::Exited(code, signal) => {
-                if !self.court.players()[index].is_dead {
+                if !self.court.world.players[index].is_dead {
                     self.court.bury(role, code, signal);
                 }
             }
-        }
-    }
-
-    fn take_output(&mut self, index: usize) {
-        let output_max = self.job.plan.bounds.output;
-        let player = &mut self.court.players()[index];
-        let role = player.role;
-        let mut pieces = Vec::new();
-        let mut was_cut = false;
-        for (stream, text) in player.output() {
-            if player.output_cut {
-                continue;
-            }
-            player.output_bytes = player.output_bytes.saturating_add(text.len() as u64);
-            player.output_cut = player.output_bytes > output_max;
-            was_cut |= player.output_cut;
-            pieces.push(What::Output { role, stream, text });
-        }
-        for piece in pieces {
-            self.court.record(piece);
-        }
-        if was_cut {
-            self.court.trouble(format!(
-                "the output of {role} was cut at its bound of {output_max} bytes"
-            ));
         }
     }
 
@@ -299,18 +273,12 @@ impl Cell<'_> {
         let part = plan.cast.iter().find(|part| part.role == role);
         let part = part.expect("only roles of the cast are started");
         let device = deadbeat_fs::open_device().map_err(step("open /dev/fuse"))?;
-        let casting = Casting {
-            part,
-            plan,
-            ground: self.ground,
-            user: self.job.user,
-            device: device.as_fd(),
-        };
-        let player = Player::start(&casting)
+        let casting = Casting { part, plan, ground: self.ground, user: self.job.user };
+        let player = Player::start(&casting, device.as_fd())
             .map_err(|source| EngineError::Step { what: format!("start {role}"), source })?;
         let mount = self.fs.add_mount(device);
         self.mounts.push(mount);
-        self.court.admit(mount, player);
+        self.court.world.admit(mount, player);
         Ok(())
     }
 
@@ -342,7 +310,7 @@ impl Cell<'_> {
         self.report_leftovers();
         self.fs.shutdown(&mut self.court);
         let killed: Vec<Role> =
-            self.court.players().iter().filter(|p| !p.is_dead).map(|p| p.role).collect();
+            self.court.world.players.iter().filter(|p| !p.is_dead).map(|p| p.role).collect();
         for role in killed {
             self.court.record(What::Killed { role, planned: false });
         }
@@ -355,9 +323,7 @@ impl Cell<'_> {
                 break;
             }
         }
-        for index in 0..self.court.players().len() {
-            self.take_output(index);
-        }
+        self.court.take_output();
         let left: Vec<String> = all_processes().map(describe).collect();
         if !left.is_empty() {
             self.court.trouble(format!("could not be killed: {}", left.join(", ")));
@@ -390,7 +356,7 @@ impl Cell<'_> {
             reap();
             self.serve_the_dying_only();
             let mut left: Vec<(Role, String)> = Vec::new();
-            for player in self.court.players().iter().filter(|player| player.is_dead) {
+            for player in self.court.world.players.iter().filter(|player| player.is_dead) {
                 left.extend(player.processes().into_iter().map(|pid| (player.role, describe(pid))));
             }
             if left.is_empty() || Instant::now() > deadline {
@@ -431,23 +397,6 @@ fn start_metronome(ground: &Ground, margin: Duration) -> io::Result<Child> {
     Ok(child)
 }
 
-pub(crate) fn read_job() -> Result<Job, EngineError> {
-    let step = |source| EngineError::Step { what: "read the job".to_owned(), source };
-    let mut line = Vec::new();
-    // Unbuffered beyond the line: what follows on standard input is only ever its end.
-    let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock()).take(JOB_BYTES_MAX);
-    input.read_until(b'\n', &mut line).map_err(step)?;
-    serde_json::from_slice(&line).map_err(|error| step(error.into()))
-}
-
-/// The daemon and its clients on one cpu: a request then costs a tenth of what it costs across
-/// two. A machine that refuses is only slower.
-pub(crate) fn pin(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    let _ = rustix::thread::sched_setaffinity(None, &set);
-}
-
 /// The supervisor goes before its roles, or a fork bomb could keep it from ending the run. An
 /// ordinary user may not; the bomb then only takes longer to end.
 fn go_first() {
@@ -457,6 +406,3 @@ fn go_first() {
 fn reap() {
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
-
-/// The time a run may take beside its own bound, for the harness that waits for it.
-pub(crate) const SLACK: Nanos = Nanos(20_000_000_000);

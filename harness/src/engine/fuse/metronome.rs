@@ -17,7 +17,7 @@ pub(crate) fn main(threshold: &str) -> ExitCode {
     let Ok(nanos) = threshold.parse() else { return ExitCode::FAILURE };
     match keep_time(Duration::from_nanos(nanos)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => super::report_and_fail(&error),
+        Err(error) => crate::engine::inner::report_and_fail(&error),
     }
 }
 

@@ -16,10 +16,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open};
 use rustix::thread::UnshareFlags;
 
-use super::ground::Ground;
-use super::sys;
+use crate::engine::casting::Casting;
+use crate::engine::sys;
 use crate::history::Stream;
-use crate::plan::{Part, Places, Plan, Reach};
+use crate::plan::Reach;
 use crate::role::Role;
 
 /// How often a tree is listed again until a listing shows no process that was not signalled.
@@ -51,43 +51,28 @@ pub(crate) struct Player {
     out: Option<ChildStdout>,
     err: Option<ChildStderr>,
     mount_namespace: PathBuf,
-    /// Bytes of output kept so far.
-    pub(crate) output_bytes: u64,
-    /// Whether the rest of its output is dropped.
-    pub(crate) output_cut: bool,
     /// Whether its first process has ended.
     pub(crate) is_dead: bool,
     /// Whether it was stopped by the harness.
     pub(crate) is_stopped: bool,
 }
 
-/// What a role is started with.
-#[derive(Debug)]
-pub(crate) struct Casting<'a> {
-    pub(crate) part: &'a Part,
-    pub(crate) plan: &'a Plan,
-    pub(crate) ground: &'a Ground,
-    pub(crate) user: Option<u32>,
-    /// `/dev/fuse`, opened for this role's mount.
-    pub(crate) device: BorrowedFd<'a>,
-}
-
 impl Player {
     /// Starts the shim in a mount namespace of its own, with the role's fault mount in place.
-    pub(crate) fn start(casting: &Casting<'_>) -> io::Result<Player> {
+    ///
+    /// `device` is `/dev/fuse`, opened for this role's mount.
+    pub(crate) fn start(casting: &Casting<'_>, device: BorrowedFd<'_>) -> io::Result<Player> {
         let (ours, theirs) = UnixStream::pair()?;
         let mut command = Command::new(casting.ground.bin().join("deadbeat"));
-        let places = places(casting.ground, casting.plan);
-        let fill = |text: &String| places.fill_in(text, &casting.plan.timing);
         command
             .arg("__shim")
-            .args(casting.part.argv.iter().map(fill))
+            .args(casting.argv())
             .current_dir(casting.ground.subject())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        set_environment(&mut command, casting, &places);
-        sys::prepare_child(&mut command, enter_stage(casting));
+        casting.set_environment(&mut command);
+        sys::prepare_child(&mut command, enter_stage(casting, device));
         let mut child = command.spawn()?;
         let shim = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let shim = shim.expect("a child has a pid");
@@ -105,8 +90,6 @@ impl Player {
             out,
             err,
             mount_namespace: fs::read_link(format!("/proc/{}/ns/mnt", shim.as_raw_nonzero()))?,
-            output_bytes: 0,
-            output_cut: false,
             is_dead: false,
             is_stopped: false,
         })
@@ -263,59 +246,13 @@ fn read_some(pipe: &mut Option<impl Read>) -> Option<String> {
     None
 }
 
-pub(crate) fn places(ground: &Ground, plan: &Plan) -> Places {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    Places {
-        dir: text(&ground.dir()),
-        lock: text(&ground.dir().join(&plan.files.name)),
-        subject: text(ground.subject()),
-        deadbeat: text(&ground.bin().join("deadbeat")),
-    }
-}
-
-pub(crate) fn set_environment(command: &mut Command, casting: &Casting<'_>, places: &Places) {
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("DEADBEAT_") {
-            command.env_remove(name);
-        }
-    }
-    let Casting { part, plan, ground, .. } = casting;
-    let mut path = vec![ground.bin()];
-    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    command.env("PATH", std::env::join_paths(path).expect("they came from a PATH"));
-    if casting.user.is_some() {
-        command.env("HOME", ground.home());
-    }
-    command.env("TMPDIR", ground.home());
-    let ms = |length: crate::time::Nanos| length.as_ms().to_string();
-    command
-        .env("DEADBEAT_ROLE", part.role.to_string())
-        .env("DEADBEAT_DIR", &places.dir)
-        .env("DEADBEAT_LOCK", &places.lock)
-        .env("DEADBEAT_WITNESS", ground.witness())
-        .env("DEADBEAT_HOLD_MS", ms(part.hold))
-        .env("DEADBEAT_TICK_MS", ms(plan.timing.tick))
-        .env("DEADBEAT_PATIENCE_MS", ms(part.patience))
-        .env("DEADBEAT_ACQUIRES", part.acquires.to_string());
-    let optional = [
-        ("DEADBEAT_STALE_MS", plan.timing.stale),
-        ("DEADBEAT_BEAT_MS", plan.timing.beat),
-        ("DEADBEAT_STALL_MS", part.stall),
-    ];
-    for (name, length) in optional {
-        if let Some(length) = length {
-            command.env(name, ms(length));
-        }
-    }
-    for (name, value) in &part.env {
-        command.env(name, places.fill_in(value, &plan.timing));
-    }
-}
-
 /// What the shim does before it runs: its own mount namespace, the role's fault mount, limits,
 /// and then the role's user, after which it has no right to any of this.
-fn enter_stage(casting: &Casting<'_>) -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
-    let device = casting.device.as_raw_fd();
+fn enter_stage(
+    casting: &Casting<'_>,
+    device: BorrowedFd<'_>,
+) -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
+    let device = device.as_raw_fd();
     let target = casting.ground.mount_point();
     let hidden = casting.ground.hidden_mount().map(Path::to_path_buf);
     let hostname = casting.plan.world.separate_hostname.then(|| casting.part.role.to_string());

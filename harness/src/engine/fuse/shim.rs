@@ -14,13 +14,14 @@ use std::process::{Command, ExitCode, Stdio};
 
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, wait};
 
-use super::sys;
+use crate::engine::inner::report_and_fail;
+use crate::engine::sys;
 
 /// `__shim PROGRAM ARG…`: the control socket is standard input.
 pub(crate) fn main(argv: &[OsString]) -> ExitCode {
     match shim(argv) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => super::report_and_fail(&error),
+        Err(error) => report_and_fail(&error),
     }
 }
 

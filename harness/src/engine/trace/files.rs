@@ -5,13 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::arch_x86_64::Regs;
-use super::court::Ruling;
 use super::decode::{self, Call, Resolved};
 use super::stops::resume_with;
 use super::supervisor::Supervisor;
 use super::sys::{self, Stopped};
 use super::thread::{After, Ask, Case, State};
 use super::{stamps, waits};
+use crate::engine::court::Ruling;
 use crate::op::{Op, OpId, OpKind};
 use crate::role::Role;
 use crate::time::Nanos;
@@ -78,7 +78,7 @@ impl Supervisor<'_> {
         let mut ready: Vec<(bool, Role, u32, PathBuf, i32)> = Vec::new();
         for (tid, thread) in &self.threads {
             let State::Gate(_, _, ask) = &thread.state else { continue };
-            if self.court.stopped.contains(&thread.pid) {
+            if self.court.world.stopped.contains(&thread.pid) {
                 continue;
             }
             let (rank, path) = match ask {
@@ -100,7 +100,7 @@ impl Supervisor<'_> {
         self.last = Some(role);
         self.reads = 0;
         let now = self.court.now();
-        self.court.clock().advance_to(now + OPERATION);
+        self.court.world.clock.advance_to(now + OPERATION);
         let Some(thread) = self.threads.get_mut(&tid) else { return false };
         if let State::Gate(stopped, regs, ask) =
             std::mem::replace(&mut thread.state, State::Running)
@@ -115,7 +115,7 @@ impl Supervisor<'_> {
         match ask {
             Ask::Witness(bytes) => {
                 let length = i64::try_from(bytes.len()).expect("it is short");
-                let answer = match self.court.append(role, &bytes) {
+                let answer = match self.court.hear(role, &bytes) {
                     Ok(()) => length,
                     Err(errno) => -i64::from(errno),
                 };
@@ -127,7 +127,7 @@ impl Supervisor<'_> {
                 let ruling = if found.is_refused {
                     Ruling::Proceed
                 } else {
-                    self.court.rule(&found.op, found.changes_files)
+                    self.court.decide(&found.op, found.changes_files)
                 };
                 let case = Case {
                     op: found.op,
@@ -140,7 +140,7 @@ impl Supervisor<'_> {
             }
             Ask::Thread => {
                 let op = self.op(role, OpKind::Thread);
-                let ruling = self.court.rule(&op, false);
+                let ruling = self.court.decide(&op, false);
                 let case = Case { op, call: None, regs, after: After::Plain, is_announced: false };
                 self.rule(stopped, Box::new(case), ruling);
             }
@@ -226,7 +226,7 @@ impl Supervisor<'_> {
             }
             Ruling::Fail(errno) if !is_close => {
                 regs.skip(-i64::from(errno));
-                self.court.settled(case.op, Err(errno), false, None);
+                self.court.settle(case.op, Err(errno), false, None);
                 return resume_with(stopped, &regs);
             }
             Ruling::Fail(errno) | Ruling::FailAfter(errno) => case.after = After::Fail(errno),
@@ -235,7 +235,7 @@ impl Supervisor<'_> {
                     let told = u64::try_from(answer).unwrap_or(0);
                     regs.skip(answer);
                     let ino = case.op.ino;
-                    self.court.settled(case.op, Ok(told), false, ino);
+                    self.court.settle(case.op, Ok(told), false, ino);
                     return resume_with(stopped, &regs);
                 }
             }
@@ -311,7 +311,7 @@ impl Supervisor<'_> {
         // What a descriptor's number is says nothing, and differs from run to run.
         let opens = matches!(case.op.kind, OpKind::Open | OpKind::Create);
         let told = if opens { told.map(|_| 0) } else { told };
-        self.court.settled(case.op, told, effect, ino);
+        self.court.settle(case.op, told, effect, ino);
         resume_with(stopped, &regs);
     }
 
@@ -320,8 +320,8 @@ impl Supervisor<'_> {
         if matches!(kind, OpKind::Stat | OpKind::Statfs | OpKind::Flock | OpKind::FcntlLock) {
             return;
         }
-        let grain = self.court.granularity();
-        let now = self.court.clock().stamp();
+        let grain = self.court.plan().world.files.mtime_granularity;
+        let now = self.court.world.clock.stamp();
         if let (true, Some(fd)) = (call.first.unlinked, call.first.fd) {
             let open = PathBuf::from(format!("/proc/{tid}/fd/{fd}"));
             stamps::correct(&open, true, now, grain);

@@ -22,10 +22,8 @@
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("the trace engine knows x86_64 only");
 
-mod anchor;
 mod arch_x86_64;
 mod clock;
-mod court;
 mod decode;
 mod exec;
 mod files;
@@ -39,26 +37,22 @@ mod supervisor;
 mod sys;
 mod thread;
 mod timers;
+mod troupe;
 mod waits;
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
-use super::fuse::wire::Job;
-use super::fuse::{DEFAULT_USER, Supervised, allowed_cpus, cell, scratch_folder};
+use super::supervised::Host;
 use super::{Engine, EngineError, Stage, Stop};
 use crate::history::History;
-use crate::plan::{Deed, Pids, Trial};
+use crate::plan::{Pids, Trial};
 
-/// Runs a hidden subcommand, `__trace-anchor`, `__tracer` or `__tracer-probe`; `None` if
-/// `name` is none of them.
+/// Runs a hidden subcommand, `__tracer` or `__tracer-probe`; `None` if `name` is neither.
 #[must_use]
-pub fn inner(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
+pub fn inner(name: &str) -> Option<ExitCode> {
     match name {
-        "__trace-anchor" => Some(anchor::main(arguments)),
-        "__tracer" => Some(anchor::init()),
+        "__tracer" => Some(supervisor::init()),
         "__tracer-probe" => Some(probe::main()),
         _ => None,
     }
@@ -67,9 +61,7 @@ pub fn inner(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
 /// Carries plans out under ptrace.
 #[derive(Debug)]
 pub struct TraceEngine {
-    program: PathBuf,
-    is_root: bool,
-    cpus: Vec<usize>,
+    host: Host,
 }
 
 impl TraceEngine {
@@ -88,47 +80,19 @@ impl TraceEngine {
     /// # Errors
     /// Why not, and what to do about it.
     pub fn probe_with(program: PathBuf) -> Result<TraceEngine, String> {
-        let is_root = rustix::process::geteuid().is_root();
-        let engine = TraceEngine { program, is_root, cpus: allowed_cpus() };
-        if engine.cpus.is_empty() {
-            return Err("this process is allowed no cpu that it can name".to_owned());
+        let host = Host::new(program);
+        let (_, why) = host.try_task("tracer-probe")?;
+        if why.is_empty() {
+            return Ok(TraceEngine { host });
         }
-        engine.try_all()?;
-        Ok(engine)
-    }
-
-    /// Makes the namespaces of a run and traces a program in them, in a child.
-    fn try_all(&self) -> Result<(), String> {
-        let output =
-            self.anchor("probe").stdin(Stdio::null()).output().map_err(|error| {
-                format!("{} cannot be started: {error}", self.program.display())
-            })?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Err(format!(
             "processes cannot be traced in a namespace of their own: {why}\n(hint: {})",
-            if self.is_root {
+            if host.is_root() {
                 "a container needs `--cap-add SYS_PTRACE --cap-add SYS_ADMIN` and `--security-opt seccomp=unconfined`"
             } else {
                 "allow user namespaces (`sysctl user.max_user_namespaces`, and on Ubuntu `kernel.apparmor_restrict_unprivileged_userns=0`) and ptrace (`sysctl kernel.yama.ptrace_scope` below 2), or run as root"
             }
         ))
-    }
-
-    /// The process above a run's supervisor; `task` is `run` or `probe`.
-    fn anchor(&self, task: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(["__trace-anchor", task]);
-        if !self.is_root {
-            command.arg("user");
-        }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Its own process group: Ctrl-C in the terminal is for the harness, which tears down.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        super::fuse::sys::die_with_parent(&mut command);
-        command
     }
 }
 
@@ -139,43 +103,16 @@ impl Engine for TraceEngine {
 
     fn refuses(&self, trial: &Trial, scratch: Option<&Path>) -> Option<String> {
         let plan = &trial.plan;
-        let world = &plan.world;
-        if world.pids != Pids::Shared {
+        if plan.world.pids != Pids::Shared {
             return Some("the trace engine has no PID worlds yet".to_owned());
         }
-        if world.files.attr_cache.is_some() || world.files.estale {
+        if plan.world.files.attr_cache.is_some() || plan.world.files.estale {
             return Some("the trace engine has no `attr-cache` and `estale` yet".to_owned());
         }
-        for act in &plan.events {
-            match &act.what {
-                Deed::Chown(..) | Deed::Immutable(_) if !self.is_root => {
-                    return Some(format!("`{}` needs root", act.text));
-                }
-                Deed::FillBlocks(_) | Deed::FillInodes(_) if scratch.is_some() => {
-                    return Some(format!("`{}` would fill the file system of --scratch", act.text));
-                }
-                _ => {}
-            }
-        }
-        if world.space.is_some() && scratch.is_some() {
-            return Some("`[world] space` needs a file system of the run's own".to_owned());
-        }
-        None
+        self.host.refuses(plan, scratch)
     }
 
     fn run(&self, trial: &Trial, stage: &Stage, stop: &Stop) -> Result<History, EngineError> {
-        let scratch = stage.scratch.as_deref().map(scratch_folder).transpose()?;
-        let job = Job {
-            plan: trial.plan.clone(),
-            subject: stage.subject.clone(),
-            deadbeat: self.program.clone(),
-            scratch: scratch.as_ref().map(|dir| dir.path().to_path_buf()),
-            user: self.is_root.then(|| trial.plan.world.user.unwrap_or(DEFAULT_USER)),
-            cpu: self.cpus.get(stage.worker % self.cpus.len().max(1)).copied(),
-            user_namespace: !self.is_root,
-        };
-        let mut run = Supervised::start(self.anchor("run"), &job)?;
-        let wall = Duration::from(trial.plan.bounds.wall + cell::SLACK);
-        run.follow(Instant::now() + wall, stop)
+        self.host.run("tracer", trial, stage, stop)
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,10 +12,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 use super::sys;
-use crate::engine::fuse::ground::Ground;
-use crate::engine::fuse::players::{Casting, places, set_environment};
+use crate::engine::casting::Casting;
 use crate::history::Stream;
-use crate::plan::{Part, Plan};
 use crate::role::Role;
 
 /// How much output is read in one go: looked for often, and seldom there.
@@ -32,10 +30,6 @@ pub(crate) struct Player {
     /// Written to, and closed, only if the program cannot be executed.
     failure: Option<File>,
     gate: Option<File>,
-    /// Bytes of output kept so far.
-    pub(crate) output_bytes: u64,
-    /// Whether the rest of its output is dropped.
-    pub(crate) output_cut: bool,
     /// Whether its first process has ended.
     pub(crate) is_dead: bool,
 }
@@ -43,10 +37,7 @@ pub(crate) struct Player {
 /// What a role is started with.
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
-    pub(crate) part: &'a Part,
-    pub(crate) plan: &'a Plan,
-    pub(crate) ground: &'a Ground,
-    pub(crate) user: Option<u32>,
+    pub(crate) casting: Casting<'a>,
     pub(crate) filter: &'a [libc::sock_filter],
 }
 
@@ -60,9 +51,9 @@ impl Player {
         }
         let (failure_read, failure) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let (gate_read, gate) = pipe_with(PipeFlags::CLOEXEC)?;
-        let program = Program::new(start);
+        let program = Program::new(&start.casting);
         let main = sys::fork(|| {
-            let ready = prepare(start, &out, &err);
+            let ready = prepare(&start.casting, &out, &err);
             let mut gate = File::from(gate_read);
             let error = match ready.and_then(|()| gate.read_exact(&mut [0])) {
                 Ok(()) => program.execute(start.filter),
@@ -77,15 +68,13 @@ impl Player {
             return Err(error);
         }
         Ok(Player {
-            role: start.part.role,
+            role: start.casting.part.role,
             main,
-            program: start.part.argv.first().cloned().unwrap_or_default(),
+            program: start.casting.part.argv.first().cloned().unwrap_or_default(),
             out: Some(out_read.into()),
             err: Some(err_read.into()),
             failure: Some(failure_read.into()),
             gate: Some(gate.into()),
-            output_bytes: 0,
-            output_cut: false,
             is_dead: false,
         })
     }
@@ -138,11 +127,9 @@ struct Program {
 }
 
 impl Program {
-    fn new(start: &Start<'_>) -> Program {
-        let places = places(start.ground, start.plan);
-        let fill = |text: &String| places.fill_in(text, &start.plan.timing);
-        let argv: Vec<String> = start.part.argv.iter().map(fill).collect();
-        let env = environment(start);
+    fn new(casting: &Casting<'_>) -> Program {
+        let argv = casting.argv();
+        let env = environment(casting);
         let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
         let name = argv.first().map_or("", String::as_str);
         let candidates = if name.contains('/') {
@@ -186,17 +173,9 @@ fn c_string(text: &OsStr) -> CString {
     CString::new(bytes).expect("it ends before its first zero byte")
 }
 
-fn environment(start: &Start<'_>) -> Vec<(OsString, OsString)> {
+fn environment(casting: &Casting<'_>) -> Vec<(OsString, OsString)> {
     let mut command = Command::new("");
-    let casting = Casting {
-        part: start.part,
-        plan: start.plan,
-        ground: start.ground,
-        user: start.user,
-        // The environment needs no device; this is any descriptor.
-        device: rustix::stdio::stdin(),
-    };
-    set_environment(&mut command, &casting, &places(start.ground, start.plan));
+    casting.set_environment(&mut command);
     let mut env: std::collections::BTreeMap<OsString, OsString> = std::env::vars_os().collect();
     for (name, value) in command.get_envs() {
         match value {
@@ -204,11 +183,11 @@ fn environment(start: &Start<'_>) -> Vec<(OsString, OsString)> {
             None => env.remove(name),
         };
     }
-    env.into_iter().map(|(name, value)| (OsString::from_vec(name.into_vec()), value)).collect()
+    env.into_iter().collect()
 }
 
 /// What the child does before it may run: streams, limits, and the role's user.
-fn prepare(start: &Start<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()> {
+fn prepare(casting: &Casting<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()> {
     sys::default_signals();
     sys::fix_addresses();
     rustix::process::setpgid(None, None)?;
@@ -216,18 +195,18 @@ fn prepare(start: &Start<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()> {
     rustix::stdio::dup2_stdin(null.as_fd())?;
     rustix::stdio::dup2_stdout(out)?;
     rustix::stdio::dup2_stderr(err)?;
-    std::env::set_current_dir(start.ground.subject())?;
-    if start.plan.world.separate_hostname {
-        crate::engine::fuse::sys::unshare(rustix::thread::UnshareFlags::NEWUTS)?;
-        rustix::system::sethostname(start.part.role.to_string().as_bytes())?;
+    std::env::set_current_dir(casting.ground.subject())?;
+    if casting.plan.world.separate_hostname {
+        crate::engine::sys::unshare(rustix::thread::UnshareFlags::NEWUTS)?;
+        rustix::system::sethostname(casting.part.role.to_string().as_bytes())?;
     }
     let limit = |n| Rlimit { current: Some(n), maximum: Some(n) };
     rustix::process::setrlimit(Resource::Core, limit(0))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    if let Some(user) = start.user {
+    if let Some(user) = casting.user {
         // Counted for each user over the whole machine (getrlimit(2)), so it only stops a fork
         // bomb; the run's own bound is counted by the supervisor.
-        let processes = start.plan.bounds.processes;
+        let processes = casting.plan.bounds.processes;
         rustix::process::setrlimit(Resource::Nproc, limit(processes.saturating_mul(8)))?;
         rustix::thread::set_thread_groups(&[])?;
         let gid = Gid::from_raw(user);

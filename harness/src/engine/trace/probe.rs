@@ -9,7 +9,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use super::sys::{self, Report, Why};
 use super::{exec, filter};
 use crate::engine::EngineError;
-use crate::engine::fuse::report_and_fail;
+use crate::engine::inner::report_and_fail;
 
 /// How long the child may take; it makes two system calls.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -159,7 +159,7 @@ impl Supervisor<'_> {
     fn settle_cut(&mut self, tid: i32) {
         let case = self.threads.get_mut(&tid).and_then(|thread| thread.cut_case.take());
         if let Some(case) = case {
-            self.court.settled(case.op, Err(libc::EINTR), false, None);
+            self.court.settle(case.op, Err(libc::EINTR), false, None);
         }
     }
 
@@ -174,7 +174,7 @@ impl Supervisor<'_> {
             return;
         };
         self.count_read();
-        let shows = self.court.clock().shows(domain, role);
+        let shows = self.court.world.clock.shows(domain, role);
         let mut answer = 0;
         let mut write = |place: u64, bytes: &[u8]| {
             if place != 0 && sys::write_memory(tid, place, bytes).is_err() {
@@ -208,7 +208,7 @@ impl Supervisor<'_> {
         let now = self.court.now();
         let due = self.court.next_due().filter(|due| *due > now);
         let then = due.map_or(now + length, |due| due.min(now + length));
-        self.court.clock().advance_to(then);
+        self.court.world.clock.advance_to(then);
         self.wake_one();
     }
 
@@ -229,7 +229,7 @@ impl Supervisor<'_> {
     fn wait(&mut self, stopped: Stopped, regs: Regs) {
         let tid = stopped.tid();
         let role = self.role_of(tid);
-        let begun = waits::begin(tid, role, &regs, self.court.clock());
+        let begun = waits::begin(tid, role, &regs, &self.court.world.clock);
         let Some(thread) = self.threads.get_mut(&tid) else { return };
         let cut = thread.cut_wait.take();
         let Some((asked, mut wait)) = begun else {
@@ -256,7 +256,7 @@ impl Supervisor<'_> {
                 let Ok(regs) = stopped.regs() else { return };
                 let role = thread.role;
                 let Deadline { domain, shows } = wait.deadline;
-                let left = shows.saturating_sub(self.court.clock().shows(domain, role));
+                let left = shows.saturating_sub(self.court.world.clock.shows(domain, role));
                 let (regs, may_restart) = wait.end(tid, &regs, left);
                 if may_restart && let Some(thread) = self.threads.get_mut(&tid) {
                     thread.cut_wait = Some((wait.regs.fingerprint(), wait.deadline));
@@ -278,7 +278,7 @@ impl Supervisor<'_> {
             return;
         }
         let Some(pid) = self.threads.get(&tid).map(|thread| thread.pid) else { return };
-        let now = self.court.clock().shows(Domain::Monotonic, Role::Holder);
+        let now = self.court.world.clock.shows(Domain::Monotonic, Role::Holder);
         let key = (pid, -1);
         let old = self.alarms.get(&key).copied();
         let left = old.map_or(Duration::ZERO, |old| old.shows.saturating_sub(now));

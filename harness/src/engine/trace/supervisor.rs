@@ -11,24 +11,27 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Stdout};
 use std::os::fd::AsFd;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::clock::Domain;
-use super::court::Court;
+use super::clock::{Clock, Domain};
 use super::filter;
 use super::players::{Player, Start};
 use super::random::Random;
 use super::sys::{self, Report, Stopped};
 use super::thread::{State, Thread};
 use super::timers::Timer;
+use super::troupe::Troupe;
 use super::waits::Deadline;
 use crate::engine::EngineError;
 use crate::engine::agenda::Occurrence;
-use crate::engine::fuse::cell::{pin, read_job};
-use crate::engine::fuse::ground::Ground;
-use crate::engine::fuse::wire::Job;
+use crate::engine::casting::Casting;
+use crate::engine::court::Court;
+use crate::engine::ground::Ground;
+use crate::engine::inner::{pin, read_job, report_and_fail};
+use crate::engine::wire::Job;
 use crate::history::What;
 use crate::moment::Sign;
 use crate::op::{OpId, OpKind};
@@ -59,7 +62,7 @@ pub(crate) struct Alarm {
 pub(crate) struct Supervisor<'a> {
     pub(crate) job: &'a Job,
     pub(crate) ground: &'a Ground,
-    pub(crate) court: Court<BufWriter<Stdout>>,
+    pub(crate) court: Court<Troupe, BufWriter<Stdout>>,
     pub(crate) threads: BTreeMap<i32, Thread>,
     /// Reported before the thread that made them told of it.
     early: BTreeMap<i32, Stopped>,
@@ -77,6 +80,7 @@ pub(crate) struct Supervisor<'a> {
     busy_since: Option<Instant>,
     idle_since: Option<Instant>,
     over_since: Option<Nanos>,
+    began: Instant,
 }
 
 fn step(what: &str) -> impl FnOnce(io::Error) -> EngineError {
@@ -84,8 +88,25 @@ fn step(what: &str) -> impl FnOnce(io::Error) -> EngineError {
     move |source| EngineError::Step { what, source }
 }
 
+/// `__tracer`: init of the run's PID namespace. It reaps orphans, and ends with its only child, the
+/// supervisor: the roles' parent must not be pid 1, which programs take for a sign that they are
+/// orphans. Whoever of these dies, the kernel kills everything below.
+pub(crate) fn init() -> ExitCode {
+    let child = sys::fork(|| match run() {
+        Ok(()) => 0,
+        Err(error) => {
+            report_and_fail(&error);
+            1
+        }
+    });
+    match child {
+        Ok(pid) => ExitCode::from(u8::try_from(sys::wait_for(pid)).unwrap_or(255)),
+        Err(error) => report_and_fail(&error),
+    }
+}
+
 /// Carries out the job on standard input; the history goes to standard output.
-pub(crate) fn run() -> Result<(), EngineError> {
+fn run() -> Result<(), EngineError> {
     let job = read_job()?;
     let ground = Ground::lay(&job)?;
     rustix::mount::mount_bind(ground.backing(), ground.mount_point())
@@ -101,7 +122,9 @@ pub(crate) fn run() -> Result<(), EngineError> {
         return Err(step("pin the run to one cpu")(source));
     }
     rustix::process::umask(rustix::fs::Mode::empty());
-    let court = Court::new(&job.plan, &ground, BufWriter::new(io::stdout()))
+    let clock = Clock::new(job.plan.world.clock.clone());
+    let troupe = Troupe::new(clock, ground.dir_on_backing());
+    let court = Court::new(&job.plan, &ground, troupe, BufWriter::new(io::stdout()))
         .map_err(|error| step("read the plan")(io::Error::other(error)))?;
     let threads = job.plan.faults.iter().any(|rule| rule.ops.kinds.contains(&OpKind::Thread));
     let mut supervisor = Supervisor {
@@ -121,6 +144,7 @@ pub(crate) fn run() -> Result<(), EngineError> {
         busy_since: None,
         idle_since: None,
         over_since: None,
+        began: Instant::now(),
     };
     supervisor.court.happened(Occurrence::Start);
     let ended = supervisor.play();
@@ -157,7 +181,7 @@ impl Supervisor<'_> {
                 continue;
             }
             self.busy_since = None;
-            if self.take_output() {
+            if self.court.take_output() {
                 continue;
             }
             if self.is_over() {
@@ -197,8 +221,8 @@ impl Supervisor<'_> {
         let plan = &self.job.plan;
         let part = plan.cast.iter().find(|part| part.role == role);
         let part = part.expect("only roles of the cast are started");
-        let start =
-            Start { part, plan, ground: self.ground, user: self.job.user, filter: &self.filter };
+        let casting = Casting { part, plan, ground: self.ground, user: self.job.user };
+        let start = Start { casting, filter: &self.filter };
         self.court.flush();
         let mut player = Player::start(&start)
             .map_err(|source| EngineError::Step { what: format!("start {role}"), source })?;
@@ -206,7 +230,7 @@ impl Supervisor<'_> {
         self.threads.insert(pid, Thread::new(pid, role));
         self.court.record(What::Started { role, pid: pid.unsigned_abs() });
         let gone = player.go();
-        self.court.admit(player);
+        self.court.world.admit(player);
         if let Err(error) = gone {
             self.court.trouble(format!("{role} could not be set going: {error}"));
         }
@@ -221,7 +245,7 @@ impl Supervisor<'_> {
         }
         let pid = process_of(tid).unwrap_or(tid);
         self.threads.insert(tid, Thread::new(pid, role));
-        self.court.processes.insert(pid, role);
+        self.court.world.processes.insert(pid, role);
         if let Some(stopped) = self.early.remove(&tid) {
             self.stopped(stopped);
         }
@@ -242,19 +266,15 @@ impl Supervisor<'_> {
         self.threads.retain(|_, thread| thread.pid != tid);
         self.alarms.retain(|(pid, _), _| *pid != tid);
         self.timers.retain(|(pid, _), _| *pid != tid);
-        self.court.processes.remove(&tid);
-        self.court.stopped.remove(&tid);
-        self.take_output();
-        let mut why = None;
-        let mains = self.court.players().iter_mut();
-        for player in mains.filter(|player| player.main == tid && !player.is_dead) {
-            why = player.why_not_started();
-        }
-        if let Some(why) = why {
-            self.court.trouble(format!("{} {why}", thread.role));
-            self.court.bury(thread.role, None, None);
-        } else if self.court.players().iter().any(|p| p.main == tid && !p.is_dead) {
-            self.court.bury(thread.role, code, signal);
+        self.court.world.processes.remove(&tid);
+        self.court.world.stopped.remove(&tid);
+        self.court.take_output();
+        let mut mains = self.court.world.players.iter_mut();
+        let main = mains.find(|player| player.main == tid && !player.is_dead);
+        match main.map(Player::why_not_started) {
+            Some(Some(why)) => self.court.could_not_start(thread.role, &why),
+            Some(None) => self.court.bury(thread.role, code, signal),
+            None => {}
         }
     }
 
@@ -287,7 +307,7 @@ impl Supervisor<'_> {
             self.reads = 0;
             // On a real clock the run would have been ended there.
             let bound = self.job.plan.bounds.wall;
-            self.court.clock().advance_to(next.min(bound));
+            self.court.world.clock.advance_to(next.min(bound));
             if next > bound {
                 self.court.stop =
                     Some(format!("it ran into its bound of {bound} (virtual or real time)"));
@@ -326,15 +346,15 @@ impl Supervisor<'_> {
         let mut next = None;
         for thread in self.threads.values() {
             let State::Waiting(wait) = &thread.state else { continue };
-            if !wait.is_over && !self.court.stopped.contains(&thread.pid) {
-                let clock = self.court.clock();
+            if !wait.is_over && !self.court.world.stopped.contains(&thread.pid) {
+                let clock = &self.court.world.clock;
                 let at = clock.when_shows(wait.deadline.domain, thread.role, wait.deadline.shows);
                 next = Some(next.map_or(at, |next: Nanos| next.min(at)));
             }
         }
         for (key, alarm) in &self.alarms {
             let (domain, role) = self.clock_of(*key);
-            let at = self.court.clock_now().when_shows(domain, role, alarm.shows);
+            let at = self.court.world.clock.when_shows(domain, role, alarm.shows);
             next = Some(next.map_or(at, |next: Nanos| next.min(at)));
         }
         next
@@ -346,11 +366,11 @@ impl Supervisor<'_> {
         let mut first: Option<(Duration, Role, i32)> = None;
         for (tid, thread) in &self.threads {
             let State::Waiting(wait) = &thread.state else { continue };
-            if wait.is_over || self.court.stopped.contains(&thread.pid) {
+            if wait.is_over || self.court.world.stopped.contains(&thread.pid) {
                 continue;
             }
             let Deadline { domain, shows } = wait.deadline;
-            let clock = self.court.clock();
+            let clock = &self.court.world.clock;
             if clock.when_shows(domain, thread.role, shows) > now {
                 continue;
             }
@@ -374,13 +394,13 @@ impl Supervisor<'_> {
     /// By which clock a timer runs, and whose.
     fn clock_of(&self, key: (i32, i32)) -> (Domain, Role) {
         let domain = self.timers.get(&key).map_or(Domain::Monotonic, |timer| timer.domain);
-        (domain, self.court.processes.get(&key.0).copied().unwrap_or(Role::Holder))
+        (domain, self.court.world.processes.get(&key.0).copied().unwrap_or(Role::Holder))
     }
 
     fn ring_one(&mut self) -> bool {
         let due = self.alarms.iter().find(|(key, alarm)| {
             let (domain, role) = self.clock_of(**key);
-            alarm.shows <= self.court.clock_now().shows(domain, role)
+            alarm.shows <= self.court.world.clock.shows(domain, role)
         });
         let Some((key, alarm)) = due.map(|(key, alarm)| (*key, *alarm)) else { return false };
         if alarm.every.is_zero() {
@@ -406,14 +426,14 @@ impl Supervisor<'_> {
 
     /// Whether every role has played, and nothing of it is left or can be waited for.
     fn is_over(&mut self) -> bool {
-        let is_played_out = self.court.players().iter().all(|player| player.is_dead);
+        let is_played_out = self.court.world.players.iter().all(|player| player.is_dead);
         if !is_played_out || self.court.expects_a_start() {
             self.over_since = None;
             return false;
         }
         let now = self.court.now();
         let since = *self.over_since.get_or_insert(now);
-        if self.court.processes.is_empty() || now >= since + LEFTOVER_GRACE {
+        if self.court.world.processes.is_empty() || now >= since + LEFTOVER_GRACE {
             return true;
         }
         // What is left may end by itself soon, or wait for ever.
@@ -421,44 +441,14 @@ impl Supervisor<'_> {
         !has_work && self.next_wake().is_none_or(|next| next > since + LEFTOVER_GRACE)
     }
 
-    fn take_output(&mut self) -> bool {
-        let output_max = self.job.plan.bounds.output;
-        let mut is_news = false;
-        for index in 0..self.court.players().len() {
-            let player = &mut self.court.players()[index];
-            let role = player.role;
-            let mut pieces = Vec::new();
-            let mut was_cut = false;
-            for (stream, text) in player.output() {
-                is_news = true;
-                if player.output_cut {
-                    continue;
-                }
-                player.output_bytes = player.output_bytes.saturating_add(text.len() as u64);
-                player.output_cut = player.output_bytes > output_max;
-                was_cut |= player.output_cut;
-                pieces.push(What::Output { role, stream, text });
-            }
-            for piece in pieces {
-                self.court.record(piece);
-            }
-            if was_cut {
-                let why =
-                    format!("the output of {role} was cut at its bound of {output_max} bytes");
-                self.court.trouble(why);
-            }
-        }
-        is_news
-    }
-
     fn keep_house(&mut self) {
         self.court.flush();
         let bounds = self.court.plan().bounds;
-        let processes = self.court.processes.len() as u64;
+        let processes = self.court.world.processes.len() as u64;
         let over = |bound: String| Some(format!("it ran into its bound of {bound}"));
         if harness_is_gone() {
             self.court.stop = Some("the run was interrupted".to_owned());
-        } else if Nanos::from(self.court.real_time()) > bounds.wall {
+        } else if Nanos::from(self.began.elapsed()) > bounds.wall {
             self.court.stop = over(format!("{} (virtual or real time)", bounds.wall));
         } else if self.court.is_full() {
             self.court.stop = over(format!("{} events", bounds.events));
@@ -470,22 +460,22 @@ impl Supervisor<'_> {
     fn tear_down(&mut self) {
         self.court.record_undone();
         let dead: Vec<Role> =
-            self.court.players().iter().filter(|p| p.is_dead).map(|p| p.role).collect();
+            self.court.world.players.iter().filter(|p| p.is_dead).map(|p| p.role).collect();
         let left: Vec<(i32, Role)> =
-            self.court.processes.iter().map(|(pid, role)| (*pid, *role)).collect();
+            self.court.world.processes.iter().map(|(pid, role)| (*pid, *role)).collect();
         for (pid, role) in left.iter().filter(|(_, role)| dead.contains(role)) {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             let name = name.trim_end();
             self.court.trouble(format!("{role} left a process behind: {name} (pid {pid})"));
         }
         let alive: Vec<Role> =
-            self.court.players().iter().filter(|p| !p.is_dead).map(|p| p.role).collect();
+            self.court.world.players.iter().filter(|p| !p.is_dead).map(|p| p.role).collect();
         for role in alive {
             self.court.record(What::Killed { role, planned: false });
         }
         let deadline = Instant::now() + KILL_WAIT;
-        while !self.court.processes.is_empty() && Instant::now() < deadline {
-            for pid in self.court.processes.keys() {
+        while !self.court.world.processes.is_empty() && Instant::now() < deadline {
+            for pid in self.court.world.processes.keys() {
                 sys::kill(*pid, libc::SIGKILL);
             }
             while let Ok(Some(report)) = sys::next_report() {
@@ -497,8 +487,9 @@ impl Supervisor<'_> {
             }
             rustix::thread::sched_yield();
         }
-        self.take_output();
-        let left: Vec<String> = self.court.processes.keys().map(ToString::to_string).collect();
+        self.court.take_output();
+        let left: Vec<String> =
+            self.court.world.processes.keys().map(ToString::to_string).collect();
         if !left.is_empty() {
             self.court.trouble(format!("could not be killed: pids {}", left.join(", ")));
         }

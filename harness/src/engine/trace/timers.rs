@@ -47,7 +47,7 @@ impl Supervisor<'_> {
         let key = (pid, regs.int(0));
         let timer = *self.timers.get(&key).ok_or(libc::EINVAL)?;
         let role = self.role_of(tid);
-        let now = self.court.clock().shows(timer.domain, role);
+        let now = self.court.world.clock.shows(timer.domain, role);
         let old = self.alarms.get(&key).copied();
         let left = old.map_or(Duration::ZERO, |old| old.shows.saturating_sub(now));
         let every = old.map_or(Duration::ZERO, |old| old.every);

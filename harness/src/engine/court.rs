@@ -1,34 +1,90 @@
-//! Decides what happens to each operation, and writes down what did.
+//! Decides what happens to each operation, and writes down what did; the same for every engine.
 //!
-//! The court is asked by the file system before an operation and told after it, in one thread: so
-//! what it writes is in the order of effects, and what a moment brings about is done before the
-//! next operation can run. What needs the file system itself (letting go of a held operation,
-//! starting a role) it leaves in a list for the loop, which sees to it before it serves again.
+//! The engine asks before an operation and tells after it, from one thread: so what is written here
+//! is in the order of effects, and what a moment brings about is done before the next operation
+//! can run. What only the engine can do (letting go of a held operation, starting a role) is left
+//! in a list for its loop, which sees to it before anything else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
-use std::time::Instant;
 
-use deadbeat_fs::{
-    Caller, Errno as FsErrno, Kind, MountId, OpId as FsOpId, Operation, Outcome as FsOutcome,
-    Ruler, Ruling, StatfsProfile,
-};
-use rustix::process::Signal;
-
-use super::deeds::{BALLAST, Hand, INODE_BALLAST};
+use super::agenda::{Agenda, Occurrence};
+use super::deeds::Hand;
 use super::ground::Ground;
-use super::players::{News, Player};
 use super::wire::Line;
-use crate::engine::agenda::{Agenda, Occurrence};
 use crate::fault::matching::{BadGlob, Matcher};
 use crate::fault::{Effect, HangEnd};
-use crate::history::{Event, What};
+use crate::history::{Event, Stream, What};
 use crate::moment::{Anchor, Sign};
 use crate::op::{Errno, Op, OpId, OpKind, Outcome};
 use crate::plan::{Deed, Plan, Reach};
 use crate::role::{Role, Who};
 use crate::time::Nanos;
 use crate::witness::{self, Resource, Said};
+
+/// The clocks and the processes of a run: what a court's decisions act on.
+pub(crate) trait World {
+    /// Time since the run began.
+    fn now(&self) -> Nanos;
+
+    /// Notes that the role's first process has ended.
+    fn bury(&mut self, role: Role);
+
+    /// Whether the role's first process lives.
+    fn plays(&self, role: Role) -> bool;
+
+    /// Stops processes of `who`; gives the roles of which there were some.
+    fn stop(&mut self, who: Who, reach: Reach) -> Vec<Role>;
+
+    /// The roles of `who` with processes that [`World::stop`] stopped.
+    fn stopped(&self, who: Who) -> Vec<Role>;
+
+    /// Lets the processes of these roles go on.
+    fn go_on(&mut self, roles: &[Role]);
+
+    /// The roles of `who` that have processes to be killed.
+    fn killable(&self, who: Who, reach: Reach) -> Vec<Role>;
+
+    /// Kills processes of these roles.
+    fn kill(&mut self, roles: &[Role], reach: Reach);
+
+    /// Steps the wall clocks of these roles, by nanoseconds.
+    ///
+    /// # Errors
+    /// Time is real.
+    fn step_clock(&mut self, roles: &[Role], by: i64) -> io::Result<()>;
+
+    /// The machine sleeps for so long.
+    ///
+    /// # Errors
+    /// Time is real.
+    fn suspend(&mut self, length: Nanos) -> io::Result<()>;
+
+    /// The harness itself has just changed files, as if it had done so `back` ago.
+    fn changed_files(&mut self, back: Nanos);
+
+    /// What the roles have printed since the last time.
+    fn output(&mut self) -> Vec<(Role, Stream, String)>;
+}
+
+/// What shall happen to an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ruling {
+    /// It is carried out.
+    Proceed,
+    /// It fails; nothing happened.
+    Fail(i32),
+    /// It is carried out, and the answer is an error all the same.
+    FailAfter(i32),
+    /// Success is reported, nothing happened.
+    Pretend,
+    /// It waits until the court lets it go.
+    Hold,
+    /// Only so many bytes are written, and reported.
+    Short(u64),
+    /// Only so many bytes are written, but all reported.
+    Torn(u64),
+}
 
 /// What waits for its moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,29 +101,24 @@ pub(crate) enum Item {
 
 /// Writes the history, with numbers and times, to the harness.
 #[derive(Debug)]
-struct Recorder<W> {
-    began: Instant,
+struct Recorder<O> {
     last: Nanos,
     seq: u64,
     events_max: u64,
-    out: W,
+    out: O,
     /// The harness does not read any more, or the bound was hit.
     is_full: bool,
 }
 
-impl<W: Write> Recorder<W> {
-    fn now(&self) -> Nanos {
-        self.began.elapsed().into()
-    }
-
-    fn write(&mut self, what: What) {
+impl<O: Write> Recorder<O> {
+    fn write(&mut self, now: Nanos, what: What) {
         // The last events of a run that hit the bound say so, and that it ended.
         let is_last_word = matches!(what, What::Trouble { .. } | What::End);
         if self.is_full && !is_last_word {
             return;
         }
         self.seq += 1;
-        self.last = self.last.max(self.now());
+        self.last = self.last.max(now);
         let event = Event { seq: self.seq, at: self.last, what };
         let line = serde_json::to_string(&Line::Event(event)).expect("events have a JSON form");
         let written = self.out.write_all(line.as_bytes()).and_then(|()| self.out.write_all(b"\n"));
@@ -75,36 +126,48 @@ impl<W: Write> Recorder<W> {
     }
 }
 
-/// The state of a run.
-pub(crate) struct Court<W> {
+/// How much a role has printed.
+#[derive(Debug, Default)]
+struct Printed {
+    bytes: u64,
+    is_cut: bool,
+}
+
+/// The state of a run in world `W`, whose history goes to `O`.
+pub(crate) struct Court<W, O> {
     plan: Plan,
-    recorder: Recorder<W>,
+    pub(crate) world: W,
+    recorder: Recorder<O>,
     agenda: Agenda<Item>,
     matcher: Matcher,
     hand: Hand,
     resource: Resource,
     inside: BTreeSet<Role>,
-    mounts: BTreeMap<MountId, Role>,
-    players: Vec<Player>,
+    printed: BTreeMap<Role, Printed>,
     /// Which fault had a hand in an operation that is not answered yet.
     fault_of: BTreeMap<OpId, u32>,
     /// What each fault holds.
     held_by: BTreeMap<OpId, u32>,
     read_only: bool,
-    /// For the loop: operations to end, with what ruling.
-    pub(crate) releases: Vec<(FsOpId, Ruling)>,
+    /// For the loop: operations that may be carried out.
+    pub(crate) releases: Vec<OpId>,
     /// For the loop: roles to start.
     pub(crate) starts: Vec<Role>,
     /// Why the run is to end at once.
     pub(crate) stop: Option<String>,
 }
 
-impl<W: Write> Court<W> {
+impl<W: World, O: Write> Court<W, O> {
     /// Opens the court for a run that begins now.
     ///
     /// # Errors
     /// A glob of the plan is malformed.
-    pub(crate) fn new(plan: &Plan, ground: &Ground, out: W) -> Result<Court<W>, BadGlob> {
+    pub(crate) fn new(
+        plan: &Plan,
+        ground: &Ground,
+        world: W,
+        out: O,
+    ) -> Result<Court<W, O>, BadGlob> {
         let matcher = Matcher::new(plan)?;
         let mut agenda = Agenda::default();
         // Faults first: one that begins at the same moment as a role starts is in place then.
@@ -121,8 +184,8 @@ impl<W: Write> Court<W> {
             agenda.add(part.starts, Item::Start(part.role));
         }
         Ok(Court {
+            world,
             recorder: Recorder {
-                began: Instant::now(),
                 last: Nanos::ZERO,
                 seq: 0,
                 events_max: plan.bounds.events,
@@ -134,8 +197,7 @@ impl<W: Write> Court<W> {
             matcher,
             resource: Resource::default(),
             inside: BTreeSet::new(),
-            mounts: BTreeMap::new(),
-            players: Vec::new(),
+            printed: BTreeMap::new(),
             fault_of: BTreeMap::new(),
             held_by: BTreeMap::new(),
             read_only: false,
@@ -148,7 +210,7 @@ impl<W: Write> Court<W> {
 
     /// Time since the run began.
     pub(crate) fn now(&self) -> Nanos {
-        self.recorder.now()
+        self.world.now()
     }
 
     /// When something is due next.
@@ -159,11 +221,6 @@ impl<W: Write> Court<W> {
     /// The run's plan.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
-    }
-
-    /// The roles' processes.
-    pub(crate) fn players(&mut self) -> &mut Vec<Player> {
-        &mut self.players
     }
 
     /// Whether the history can take no more.
@@ -178,7 +235,7 @@ impl<W: Write> Court<W> {
 
     /// Writes down an event of the run.
     pub(crate) fn record(&mut self, what: What) {
-        self.recorder.write(what);
+        self.recorder.write(self.world.now(), what);
     }
 
     /// Writes down why the run proves less than it should.
@@ -186,16 +243,30 @@ impl<W: Write> Court<W> {
         self.record(What::Trouble { why: why.into() });
     }
 
-    /// Takes in a role that was started behind `mount`.
-    pub(crate) fn admit(&mut self, mount: MountId, player: Player) {
-        self.mounts.insert(mount, player.role);
-        self.players.retain(|old| old.role != player.role);
-        self.players.push(player);
+    /// Writes down what the roles have printed, up to its bound; whether there was anything.
+    pub(crate) fn take_output(&mut self) -> bool {
+        let max = self.plan.bounds.output;
+        let pieces = self.world.output();
+        let is_news = !pieces.is_empty();
+        for (role, stream, text) in pieces {
+            let printed = self.printed.entry(role).or_default();
+            if printed.is_cut {
+                continue;
+            }
+            printed.bytes = printed.bytes.saturating_add(text.len() as u64);
+            printed.is_cut = printed.bytes > max;
+            let is_cut = printed.is_cut;
+            self.record(What::Output { role, stream, text });
+            if is_cut {
+                self.trouble(format!("the output of {role} was cut at its bound of {max} bytes"));
+            }
+        }
+        is_news
     }
 
     /// Tells that something happened that moments may wait for, and does what is due at once.
     pub(crate) fn happened(&mut self, what: Occurrence) {
-        self.agenda.happened(what, self.recorder.now());
+        self.agenda.happened(what, self.world.now());
         self.do_due();
     }
 
@@ -237,7 +308,7 @@ impl<W: Write> Court<W> {
 
     /// Does everything whose time has come.
     pub(crate) fn do_due(&mut self) {
-        while let Some(item) = self.agenda.pop_due(self.recorder.now()) {
+        while let Some(item) = self.agenda.pop_due(self.world.now()) {
             match item {
                 Item::Start(role) => self.starts.push(role),
                 Item::Activate(number) => self.matcher.activate(number),
@@ -259,7 +330,7 @@ impl<W: Write> Court<W> {
 
     fn let_go(&mut self, op: OpId) {
         if self.held_by.remove(&op).is_some() {
-            self.releases.push((FsOpId(op.0), Ruling::Proceed));
+            self.releases.push(op);
         }
     }
 
@@ -272,11 +343,9 @@ impl<W: Write> Court<W> {
         }
     }
 
-    /// A role's first process has ended; the shim knows how.
+    /// A role's first process has ended.
     pub(crate) fn bury(&mut self, role: Role, code: Option<i32>, signal: Option<i32>) {
-        if let Some(player) = self.players.iter_mut().find(|player| player.role == role) {
-            player.is_dead = true;
-        }
+        self.world.bury(role);
         self.inside.remove(&role);
         self.record(What::Exited { role, code, signal });
         self.happened(Occurrence::Role(role, Sign::Dead));
@@ -288,29 +357,17 @@ impl<W: Write> Court<W> {
         self.bury(role, None, None);
     }
 
-    /// Records every death that the kernel knows of, before anything that may come of it.
-    pub(crate) fn bury_the_dead(&mut self) {
-        for index in 0..self.players.len() {
-            if self.players[index].main_ended() {
-                let role = self.players[index].role;
-                match self.players[index].how_it_ended() {
-                    Some(News::Exited(code, signal)) => self.bury(role, code, signal),
-                    Some(News::Cannot(why)) => self.could_not_start(role, &why),
-                    _ => self.bury(role, None, None),
-                }
-            }
-        }
-    }
-
     fn act(&mut self, number: u32) {
         let deed = act(&self.plan, number).what.clone();
         match self.carry_out(&deed) {
             Ok(note) => {
                 self.record(What::Done { event: number, note });
-                self.agenda.happened(Occurrence::Done(number), self.recorder.now());
+                self.agenda.happened(Occurrence::Done(number), self.world.now());
             }
             Err(error) => self.record(What::NotDone { event: number, why: error.to_string() }),
         }
+        let back = if let Deed::Touch(_, back) = deed { back } else { Nanos::ZERO };
+        self.world.changed_files(back);
     }
 
     fn carry_out(&mut self, deed: &Deed) -> io::Result<String> {
@@ -330,7 +387,7 @@ impl<W: Write> Court<W> {
                 self.read_only = *read_only;
                 Ok(if *read_only { "read-only" } else { "writable" }.to_owned())
             }
-            Deed::Pause(who, reach) => self.pause(*who, *reach),
+            Deed::Pause(who, reach) => nobody_is_an_error(&self.pause(*who, *reach)),
             Deed::Resume(who) => nobody_is_an_error(&self.resume(*who)),
             Deed::Kill(who, reach) => self.kill(*who, *reach),
             Deed::Start(who) => self.start_again(*who),
@@ -341,103 +398,91 @@ impl<W: Write> Court<W> {
                 self.read_only = false;
                 self.hand.heal()
             }
-            Deed::StepClock(..) | Deed::Suspend(_) => {
-                Err(io::Error::other("the fuse engine runs in real time"))
+            Deed::StepClock(who, by) => self.step_clock(*who, *by),
+            Deed::Suspend(length) => {
+                self.world.suspend(*length)?;
+                Ok(format!("{length} suspended"))
             }
         }
     }
 
-    fn pause(&mut self, who: Who, reach: Reach) -> io::Result<String> {
-        let mut stopped = Vec::new();
-        for player in self.players.iter_mut().filter(|player| who.means(player.role)) {
-            if player.signal(Signal::STOP, reach) > 0 {
-                player.is_stopped = true;
-                stopped.push(player.role);
-            }
-        }
-        for role in &stopped {
+    /// Roles of the cast.
+    fn cast(&self, who: Who) -> Vec<Role> {
+        self.plan.cast.iter().map(|part| part.role).filter(|role| who.means(*role)).collect()
+    }
+
+    fn step_clock(&mut self, who: Who, by: i64) -> io::Result<String> {
+        let roles = self.cast(who);
+        self.world.step_clock(&roles, by)?;
+        nobody_is_an_error(&roles)
+    }
+
+    fn pause(&mut self, who: Who, reach: Reach) -> Vec<Role> {
+        let roles = self.world.stop(who, reach);
+        for role in &roles {
             self.record(What::Stopped { role: *role });
         }
-        nobody_is_an_error(&stopped)
+        roles
     }
 
     fn resume(&mut self, who: Who) -> Vec<Role> {
-        let mut resumed = Vec::new();
-        for player in self.players.iter_mut().filter(|player| who.means(player.role)) {
-            if player.is_stopped {
-                player.is_stopped = false;
-                resumed.push(player.role);
-            }
-        }
+        let roles = self.world.stopped(who);
         // Written down before it can run again, so that nothing it does comes before.
-        for role in &resumed {
+        for role in &roles {
             self.record(What::Continued { role: *role });
         }
-        for player in self.players.iter().filter(|player| resumed.contains(&player.role)) {
-            player.signal(Signal::CONT, Reach::Tree);
-        }
-        resumed
+        self.world.go_on(&roles);
+        roles
     }
 
     fn kill(&mut self, who: Who, reach: Reach) -> io::Result<String> {
-        let alive: Vec<Role> = self
-            .players
-            .iter()
-            .filter(|player| who.means(player.role))
-            .filter(|player| !player.is_dead || !player.processes().is_empty())
-            .map(|player| player.role)
-            .collect();
-        for role in &alive {
+        let roles = self.world.killable(who, reach);
+        for role in &roles {
             self.record(What::Killed { role: *role, planned: true });
             self.inside.remove(role);
         }
-        for player in self.players.iter().filter(|player| alive.contains(&player.role)) {
-            player.signal(Signal::KILL, reach);
-        }
-        nobody_is_an_error(&alive)
+        self.world.kill(&roles, reach);
+        nobody_is_an_error(&roles)
     }
 
     fn start_again(&mut self, who: Who) -> io::Result<String> {
-        let cast = self.plan.cast.iter().map(|part| part.role).filter(|role| who.means(*role));
-        let free: Vec<Role> =
-            cast.filter(|role| self.players.iter().all(|p| p.role != *role || p.is_dead)).collect();
+        let mut free = self.cast(who);
+        free.retain(|role| !self.world.plays(*role));
         self.starts.extend(&free);
         nobody_is_an_error(&free)
     }
 
     fn stall(&mut self, who: Who, length: Nanos) -> io::Result<String> {
-        let note = self.pause(who, Reach::Tree)?;
+        let roles = self.pause(who, Reach::Tree);
         let until = self.now() + length;
-        let stalled: Vec<Role> =
-            self.players.iter().filter(|p| who.means(p.role)).map(|p| p.role).collect();
-        for role in stalled {
-            self.agenda.add_at(until, Item::Continue(role, None));
+        for role in &roles {
+            self.agenda.add_at(until, Item::Continue(*role, None));
         }
-        Ok(note)
+        nobody_is_an_error(&roles)
     }
 
     /// What a fault does to an operation.
     fn rule_by(&mut self, fault: u32, effect: &Effect, op: &Op) -> Ruling {
         self.record(What::Fired { fault, role: op.role, op: op.id });
-        self.agenda.happened(Occurrence::Fired(fault), self.recorder.now());
+        self.agenda.happened(Occurrence::Fired(fault), self.world.now());
         self.fault_of.insert(op.id, fault);
         let ruling = match effect {
-            Effect::Error { errno, apply: false } => Ruling::Fail(FsErrno(errno.0)),
-            Effect::Error { errno, apply: true } => Ruling::FailAfter(FsErrno(errno.0)),
+            Effect::Error { errno, apply: false } => Ruling::Fail(errno.0),
+            Effect::Error { errno, apply: true } => Ruling::FailAfter(errno.0),
             Effect::Ignore => Ruling::Pretend,
-            Effect::Short(bytes) => Ruling::Short(as_length(*bytes)),
-            Effect::Torn(bytes) => Ruling::Torn(as_length(*bytes)),
+            Effect::Short(bytes) => Ruling::Short(*bytes),
+            Effect::Torn(bytes) => Ruling::Torn(*bytes),
             Effect::Hang(end) => {
                 match end {
                     HangEnd::Until(moment) => self.agenda.add(*moment, Item::LetGo(op.id)),
                     HangEnd::After(length) => {
-                        self.agenda.add_at(self.recorder.now() + *length, Item::LetGo(op.id));
+                        self.agenda.add_at(self.world.now() + *length, Item::LetGo(op.id));
                     }
                 }
                 self.hold(fault, op)
             }
             Effect::Delay(length) => {
-                self.agenda.add_at(self.recorder.now() + *length, Item::LetGo(op.id));
+                self.agenda.add_at(self.world.now() + *length, Item::LetGo(op.id));
                 self.hold(fault, op)
             }
             Effect::Kill => {
@@ -446,13 +491,12 @@ impl<W: Write> Court<W> {
                     Ok(_) => {}
                     Err(error) => self.trouble(format!("fault {fault} killed nobody: {error}")),
                 }
-                Ruling::Fail(FsErrno(libc::EINTR))
+                Ruling::Fail(libc::EINTR)
             }
             Effect::Pause(length) => {
-                let until = self.recorder.now() + *length;
-                match self.pause(Who::One(op.role), Reach::Tree) {
-                    Ok(_) => {}
-                    Err(error) => self.trouble(format!("fault {fault} stopped nobody: {error}")),
+                let until = self.world.now() + *length;
+                if self.pause(Who::One(op.role), Reach::Tree).is_empty() {
+                    self.trouble(format!("fault {fault} stopped nobody"));
                 }
                 self.agenda.add_at(until, Item::Continue(op.role, Some(op.id)));
                 self.hold(fault, op)
@@ -468,30 +512,10 @@ impl<W: Write> Court<W> {
         Ruling::Hold
     }
 
-    fn op_of(&self, operation: &Operation) -> Option<Op> {
-        let role = *self.mounts.get(&operation.mount)?;
-        let paths: Vec<String> = operation.paths.iter().filter_map(|path| below(path)).collect();
-        let to = operation.to.as_deref().and_then(below);
-        if paths.is_empty() && to.is_none() {
-            return None;
-        }
-        Some(Op {
-            id: OpId(operation.id.0),
-            role,
-            kind: kind_of(operation.kind),
-            truncates: operation.truncates,
-            paths,
-            to,
-            by_descriptor: operation.by_descriptor,
-            unlinked: operation.unlinked,
-            ino: (operation.ino != 0).then_some(operation.ino),
-        })
-    }
-
-    fn line(&mut self, role: Role, said: Said) -> Result<(), FsErrno> {
+    fn line(&mut self, role: Role, said: Said) -> Result<(), i32> {
         if let Err(refused) = self.resource.accept(role, &said) {
             self.record(What::Fenced { role, said, accepted: refused.accepted, by: refused.by });
-            return Err(FsErrno(libc::ESTALE));
+            return Err(libc::ESTALE);
         }
         match said {
             Said::Entered { .. } => {
@@ -509,54 +533,46 @@ impl<W: Write> Court<W> {
         }
         Ok(())
     }
-}
 
-impl<W: Write> Ruler for Court<W> {
-    fn rule(&mut self, operation: &Operation) -> Ruling {
-        let Some(op) = self.op_of(operation) else { return Ruling::Proceed };
+    /// What shall happen to an operation that would change files, or not, on the file system.
+    pub(crate) fn decide(&mut self, op: &Op, changes_files: bool) -> Ruling {
         if op.kind.is_nameable() {
             let inside = self.inside.contains(&op.role);
-            if let Some(hit) = self.matcher.rule_on(&op, inside) {
-                return self.rule_by(hit.fault, &hit.effect, &op);
+            if let Some(hit) = self.matcher.rule_on(op, inside) {
+                return self.rule_by(hit.fault, &hit.effect, op);
             }
         }
-        if self.read_only && changes_files(operation) {
-            return Ruling::Fail(FsErrno(libc::EROFS));
+        if self.read_only && changes_files {
+            return Ruling::Fail(libc::EROFS);
+        }
+        if self.plan.world.files.no_links && op.kind == OpKind::Link {
+            return Ruling::Fail(libc::EPERM);
         }
         Ruling::Proceed
     }
 
-    fn settled(&mut self, operation: &Operation, outcome: &FsOutcome) {
-        let Some(op) = self.op_of(operation) else { return };
+    /// Writes down what an operation came to, before its process may go on.
+    pub(crate) fn settle(
+        &mut self,
+        op: Op,
+        told: Result<u64, i32>,
+        effect: bool,
+        ino: Option<u64>,
+    ) {
         self.held_by.remove(&op.id);
         let fault = self.fault_of.remove(&op.id);
-        // Looking up {dir} comes before every operation, and says nothing as long as it is there.
-        if op.kind == OpKind::Lookup && op.path().is_empty() && outcome.result.is_ok() {
-            return;
-        }
-        let outcome = Outcome {
-            told: outcome.result.map_err(|errno| Errno(errno.0)),
-            effect: outcome.effect,
-            ino: (outcome.ino != 0).then_some(outcome.ino),
-        };
+        let outcome = Outcome { told: told.map_err(Errno), effect, ino };
         self.record(What::Op { op, outcome, fault });
     }
 
-    fn append(&mut self, mount: MountId, _: Caller, data: &[u8]) -> Result<(), FsErrno> {
-        let Some(role) = self.mounts.get(&mount).copied() else {
-            return Err(FsErrno(libc::EIO));
-        };
-        self.bury_the_dead();
+    /// A role wrote to the witness.
+    pub(crate) fn hear(&mut self, role: Role, data: &[u8]) -> Result<(), i32> {
         witness::parse(data).into_iter().try_for_each(|said| self.line(role, said))
     }
 
-    fn statfs(&mut self, _: MountId) -> Option<StatfsProfile> {
-        let shown = self.plan.world.statfs?;
-        Some(StatfsProfile { free_bytes: shown.free, free_inodes: shown.inodes })
-    }
-
-    fn hidden(&self, name: &std::ffi::OsStr) -> bool {
-        name == BALLAST || name == INODE_BALLAST
+    /// What `statfs` shows, where the plan says it.
+    pub(crate) fn shown_space(&self) -> Option<crate::plan::Space> {
+        self.plan.world.statfs
     }
 }
 
@@ -571,63 +587,4 @@ fn nobody_is_an_error(roles: &[Role]) -> io::Result<String> {
     }
     let names: Vec<String> = roles.iter().map(ToString::to_string).collect();
     Ok(names.join(", "))
-}
-
-fn as_length(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-/// A path of the mount, relative to `{dir}`; `None` for what is not below it.
-fn below(path: &std::path::Path) -> Option<String> {
-    path.strip_prefix(super::DIR).ok().map(|rest| rest.to_string_lossy().into_owned())
-}
-
-fn kind_of(kind: Kind) -> OpKind {
-    match kind {
-        Kind::Lookup => OpKind::Lookup,
-        Kind::Stat => OpKind::Stat,
-        Kind::Utimes => OpKind::Utimes,
-        Kind::Chmod => OpKind::Chmod,
-        Kind::Chown => OpKind::Chown,
-        Kind::Truncate => OpKind::Truncate,
-        Kind::Open => OpKind::Open,
-        Kind::Create => OpKind::Create,
-        Kind::Read => OpKind::Read,
-        Kind::Write => OpKind::Write,
-        Kind::Close => OpKind::Close,
-        Kind::Fsync => OpKind::Fsync,
-        Kind::Readdir => OpKind::Readdir,
-        Kind::Mkdir => OpKind::Mkdir,
-        Kind::Rename => OpKind::Rename,
-        Kind::Link => OpKind::Link,
-        Kind::Symlink => OpKind::Symlink,
-        Kind::Unlink => OpKind::Unlink,
-        Kind::Rmdir => OpKind::Rmdir,
-        Kind::Flock => OpKind::Flock,
-        Kind::FcntlLock => OpKind::FcntlLock,
-        Kind::Statfs => OpKind::Statfs,
-        _ => OpKind::Other,
-    }
-}
-
-/// Whether a read-only file system would refuse it.
-fn changes_files(operation: &Operation) -> bool {
-    match operation.kind {
-        Kind::Open => {
-            operation.truncates || operation.open_flags & libc::O_ACCMODE != libc::O_RDONLY
-        }
-        Kind::Utimes
-        | Kind::Chmod
-        | Kind::Chown
-        | Kind::Truncate
-        | Kind::Create
-        | Kind::Write
-        | Kind::Mkdir
-        | Kind::Rename
-        | Kind::Link
-        | Kind::Symlink
-        | Kind::Unlink
-        | Kind::Rmdir => true,
-        _ => false,
-    }
 }

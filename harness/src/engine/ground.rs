@@ -24,11 +24,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
+use super::EngineError;
 use super::wire::Job;
-use crate::engine::EngineError;
 
 /// Where the run's own tmpfs can be mounted: the first that nothing needed lies below.
 const BASES: &[&str] = &["/dev/shm", "/mnt", "/media", "/srv", "/opt", "/sys/fs/fuse/connections"];
+
+/// The name of `{dir}` below the mount point and on the backing.
+pub(crate) const DIR: &str = "dir";
+/// The name of the witness below the mount point.
+pub(crate) const WITNESS: &str = "witness";
 
 /// The size of the backing tmpfs where the scenario names none: plenty for a lock, and little to
 /// fill.
@@ -148,12 +153,12 @@ impl Ground {
 
     /// `{dir}` as the roles see it.
     pub(crate) fn dir(&self) -> PathBuf {
-        self.mount_point().join(super::DIR)
+        self.mount_point().join(DIR)
     }
 
     /// The witness as the roles see it.
     pub(crate) fn witness(&self) -> PathBuf {
-        self.mount_point().join(super::WITNESS)
+        self.mount_point().join(WITNESS)
     }
 
     /// `{subject}` as the roles see it.
@@ -163,7 +168,7 @@ impl Ground {
 
     /// `{dir}` underneath the fault mounts, reachable by the supervisor alone.
     pub(crate) fn dir_on_backing(&self) -> PathBuf {
-        self.backing.join(super::DIR)
+        self.backing.join(DIR)
     }
 
     /// The mount that roles must not see, if it is one.

@@ -4,6 +4,7 @@
 //! this one. The supervisor dies with the anchor, the anchor with the harness, and everything in
 //! the PID namespace with the supervisor (pid_namespaces(7)), its mounts with the last process.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
@@ -13,11 +14,12 @@ use rustix::thread::{
     UnshareFlags, capabilities, configure_capability_in_ambient_set, set_capabilities,
 };
 
-use super::{sys, wire::Line};
-use crate::engine::EngineError;
+use super::inner::report_and_fail;
+use super::wire::Line;
+use super::{EngineError, sys};
 
 /// Makes the namespaces that hold a run. `user_namespace` is for want of root.
-pub(crate) fn make_namespaces(user_namespace: bool) -> Result<(), EngineError> {
+fn make_namespaces(user_namespace: bool) -> Result<(), EngineError> {
     let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
     if user_namespace {
@@ -59,19 +61,21 @@ fn step<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> EngineError {
     move |source| EngineError::Step { what, source: source.into() }
 }
 
-/// `__anchor [user]`: standard input and output are passed on to the supervisor.
-pub(crate) fn main(user_namespace: bool) -> ExitCode {
-    match anchor(user_namespace) {
+/// `__anchor TASK [user]`: standard input and output are passed on to the supervisor `__TASK`.
+pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+    let task = arguments.first().map(|word| word.to_string_lossy().into_owned());
+    let user_namespace = arguments.iter().any(|word| word == "user");
+    match anchor(&task.unwrap_or_default(), user_namespace) {
         Ok(code) => code,
-        Err(error) => super::report_and_fail(&error),
+        Err(error) => report_and_fail(&error),
     }
 }
 
-fn anchor(user_namespace: bool) -> Result<ExitCode, EngineError> {
+fn anchor(task: &str, user_namespace: bool) -> Result<ExitCode, EngineError> {
     let program = std::env::current_exe().map_err(step("find the deadbeat program"))?;
     make_namespaces(user_namespace)?;
     let mut command = Command::new(program);
-    command.arg("__cell");
+    command.arg(format!("__{task}"));
     sys::die_with_parent(&mut command);
     let mut cell = command.spawn().map_err(step("start the run's supervisor"))?;
     let pid = i32::try_from(cell.id()).expect("Linux pids are below 2^22");

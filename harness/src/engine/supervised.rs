@@ -1,0 +1,258 @@
+//! The harness's side of a run: its process is started, followed, and gone when this is dropped.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::scratch::scratch_folder;
+use super::wire::{Job, Line};
+use super::{EngineError, Stage, Stop, sys};
+use crate::history::{History, What};
+use crate::plan::{Deed, Plan, Trial};
+use crate::time::Nanos;
+
+/// How much of the supervisor's last words is kept.
+const LAST_WORDS_BYTES: u64 = 16 << 10;
+/// How long the supervisor may take to tear a run down.
+const TEAR_DOWN_WAIT: Duration = Duration::from_secs(15);
+/// The time that a run may take beside its own bound.
+const SLACK: Nanos = Nanos(20_000_000_000);
+
+/// Whom roles run as when deadbeat is root and the scenario does not say: `nobody`.
+pub const DEFAULT_USER: u32 = 65534;
+
+/// What every engine needs to start the processes of a run on this machine.
+#[derive(Debug)]
+pub(crate) struct Host {
+    program: PathBuf,
+    is_root: bool,
+    cpus: Vec<usize>,
+}
+
+impl Host {
+    /// `program` is deadbeat, with the inner commands that a run consists of.
+    pub(crate) fn new(program: PathBuf) -> Host {
+        Host { program, is_root: rustix::process::geteuid().is_root(), cpus: allowed_cpus() }
+    }
+
+    /// Whether the user may do everything here.
+    pub(crate) fn is_root(&self) -> bool {
+        self.is_root
+    }
+
+    /// The process above a run's supervisor, which is to do `task`.
+    fn anchor(&self, task: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["__anchor", task]);
+        if !self.is_root {
+            command.arg("user");
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Its own process group: Ctrl-C in the terminal is for the harness, which tears down.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        sys::die_with_parent(&mut command);
+        command
+    }
+
+    /// Makes the namespaces of a run and does `task` there, without a job; gives what it printed
+    /// to standard output, and to standard error.
+    ///
+    /// # Errors
+    /// The anchor could not be started.
+    pub(crate) fn try_task(&self, task: &str) -> Result<(Vec<u8>, String), String> {
+        let output =
+            self.anchor(task).stdin(Stdio::null()).output().map_err(|error| {
+                format!("{} cannot be started: {error}", self.program.display())
+            })?;
+        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Ok((output.stdout, text))
+    }
+
+    /// What of a plan no engine can do on this machine, for this user.
+    pub(crate) fn refuses(&self, plan: &Plan, scratch: Option<&Path>) -> Option<String> {
+        for act in &plan.events {
+            match &act.what {
+                Deed::Chown(..) | Deed::Immutable(_) if !self.is_root => {
+                    return Some(format!("`{}` needs root", act.text));
+                }
+                Deed::FillBlocks(_) | Deed::FillInodes(_) if scratch.is_some() => {
+                    return Some(format!("`{}` would fill the file system of --scratch", act.text));
+                }
+                _ => {}
+            }
+        }
+        if plan.world.space.is_some() && scratch.is_some() {
+            return Some("`[world] space` needs a file system of the run's own".to_owned());
+        }
+        None
+    }
+
+    /// Carries the trial out by the supervisor named `task`.
+    pub(crate) fn run(
+        &self,
+        task: &str,
+        trial: &Trial,
+        stage: &Stage,
+        stop: &Stop,
+    ) -> Result<History, EngineError> {
+        let scratch = stage.scratch.as_deref().map(scratch_folder).transpose()?;
+        let job = Job {
+            plan: trial.plan.clone(),
+            subject: stage.subject.clone(),
+            deadbeat: self.program.clone(),
+            scratch: scratch.as_ref().map(|dir| dir.path().to_path_buf()),
+            user: self.is_root.then(|| trial.plan.world.user.unwrap_or(DEFAULT_USER)),
+            cpu: self.cpus.get(stage.worker % self.cpus.len().max(1)).copied(),
+            user_namespace: !self.is_root,
+        };
+        let mut run = Supervised::start(self.anchor(task), &job)?;
+        let wall = Duration::from(trial.plan.bounds.wall + SLACK);
+        run.follow(Instant::now() + wall, stop)
+    }
+}
+
+fn allowed_cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+}
+
+/// A run in progress. Dropping it kills the run and waits until nothing of it is left.
+struct Supervised {
+    anchor: Child,
+    /// Closing it asks the supervisor to end the run.
+    leash: Option<ChildStdin>,
+    cell: Option<OwnedFd>,
+}
+
+impl Supervised {
+    fn start(mut command: Command, job: &Job) -> Result<Supervised, EngineError> {
+        let step = |what: &str| {
+            let what = what.to_owned();
+            move |source: io::Error| EngineError::Step { what, source }
+        };
+        let mut anchor = command.spawn().map_err(step("start the run's anchor"))?;
+        let leash = anchor.stdin.take();
+        let mut run = Supervised { anchor, leash, cell: None };
+        let text = serde_json::to_string(job).expect("a job has a JSON form");
+        let leash = run.leash.as_mut().expect("standard input was piped");
+        let sent = leash.write_all(text.as_bytes()).and_then(|()| leash.write_all(b"\n"));
+        sent.map_err(step("send the job to the run's supervisor"))?;
+        Ok(run)
+    }
+
+    /// Collects the history until the supervisor is done, the bound is hit or somebody stops it.
+    fn follow(&mut self, deadline: Instant, stop: &Stop) -> Result<History, EngineError> {
+        let stdout = self.anchor.stdout.take().expect("standard output was piped");
+        let mut stderr = self.anchor.stderr.take().expect("standard error was piped");
+        let words = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.by_ref().take(LAST_WORDS_BYTES).read_to_end(&mut text);
+            let _ = io::copy(&mut stderr, &mut io::sink());
+            String::from_utf8_lossy(&text).trim().to_owned()
+        });
+        let mut reader = Lines { input: BufReader::with_capacity(1 << 16, stdout) };
+        let mut history = History::default();
+        let mut deadline = deadline;
+        let mut is_late = false;
+        loop {
+            if stop.asked() && self.leash.take().is_some() {
+                deadline = deadline.min(Instant::now() + TEAR_DOWN_WAIT);
+            }
+            if Instant::now() > deadline {
+                is_late = true;
+                break;
+            }
+            match reader.next(Duration::from_millis(50)) {
+                Next::Nothing => {}
+                Next::Closed => break,
+                Next::Line(Line::Cell(pid)) => self.cell = open_pidfd(pid),
+                Next::Line(Line::Event(event)) => history.events.push(event),
+                Next::Garbage(text) => {
+                    let how = format!("it wrote no history line: {text}");
+                    return Err(EngineError::Supervisor { how });
+                }
+            }
+        }
+        if is_late {
+            self.kill();
+        }
+        let status = self.anchor.wait().map_err(|source| EngineError::Step {
+            what: "wait for the run's anchor".to_owned(),
+            source,
+        })?;
+        let words = words.join().unwrap_or_default();
+        if stop.asked() {
+            return Err(EngineError::Interrupted);
+        }
+        complete(history, status, &words)
+    }
+
+    /// Kills the supervisor: the kernel then kills everything else of the run.
+    fn kill(&mut self) {
+        match &self.cell {
+            // Its parent, the anchor, then ends by itself, when nothing of the run is left.
+            Some(cell) => drop(pidfd_send_signal(cell, Signal::KILL)),
+            None => drop(self.anchor.kill()),
+        }
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        if matches!(self.anchor.try_wait(), Ok(None)) {
+            self.kill();
+            let _ = self.anchor.wait();
+        }
+    }
+}
+
+fn open_pidfd(pid: i32) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+}
+
+fn complete(history: History, status: ExitStatus, words: &str) -> Result<History, EngineError> {
+    let is_whole = history.events.last().is_some_and(|last| last.what == What::End);
+    if is_whole && status.success() {
+        return Ok(history);
+    }
+    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+    Err(EngineError::Supervisor { how: format!("{status}{words}") })
+}
+
+/// The supervisor's lines, read with a bound on each wait.
+struct Lines<R> {
+    input: BufReader<R>,
+}
+
+enum Next {
+    Line(Line),
+    Garbage(String),
+    Nothing,
+    Closed,
+}
+
+impl<R: Read + AsFd> Lines<R> {
+    fn next(&mut self, patience: Duration) -> Next {
+        if self.input.buffer().is_empty() {
+            let patience = Timespec::try_from(patience).expect("waits are short");
+            let mut fds = [PollFd::new(self.input.get_ref(), PollFlags::IN)];
+            if !rustix::event::poll(&mut fds, Some(&patience)).is_ok_and(|ready| ready > 0) {
+                return Next::Nothing;
+            }
+        }
+        // The supervisor writes whole lines, so the rest of one is never long in coming.
+        let mut line = Vec::new();
+        match self.input.read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => Next::Closed,
+            Ok(_) => match serde_json::from_slice(&line) {
+                Ok(line) => Next::Line(line),
+                Err(_) => Next::Garbage(String::from_utf8_lossy(&line).trim().to_owned()),
+            },
+        }
+    }
+}
