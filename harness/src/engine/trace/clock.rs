@@ -48,12 +48,13 @@ pub(crate) struct Clock {
     now: Nanos,
     suspended: Nanos,
     offsets: BTreeMap<Role, i64>,
+    changes: u64,
 }
 
 impl Clock {
     /// Clocks at the start of a run; `offsets` are those of wall clocks, in nanoseconds.
     pub(crate) fn new(offsets: BTreeMap<Role, i64>) -> Clock {
-        Clock { now: Nanos::ZERO, suspended: Nanos::ZERO, offsets }
+        Clock { now: Nanos::ZERO, suspended: Nanos::ZERO, offsets, changes: 0 }
     }
 
     /// Since the run began.
@@ -63,19 +64,29 @@ impl Clock {
 
     /// Moves time on, never back.
     pub(crate) fn advance_to(&mut self, then: Nanos) {
-        self.now = self.now.max(then);
+        if then > self.now {
+            self.now = then;
+            self.changes += 1;
+        }
+    }
+
+    /// How often the clocks have been changed: equal numbers mean equal times.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The machine sleeps for so long.
     pub(crate) fn suspend(&mut self, length: Nanos) {
         self.now = self.now + length;
         self.suspended = self.suspended + length;
+        self.changes += 1;
     }
 
     /// Sets a role's wall clock forward, or back.
     pub(crate) fn step(&mut self, role: Role, by: i64) {
         let offset = self.offsets.entry(role).or_default();
         *offset = offset.saturating_add(by);
+        self.changes += 1;
     }
 
     /// What a clock shows to a role.
@@ -90,6 +101,12 @@ impl Clock {
             Domain::Monotonic => UP_SINCE + Duration::from(self.now - self.suspended),
             Domain::Boot => UP_SINCE + Duration::from(self.now),
         }
+    }
+
+    /// What every clock shows to a role, in nanoseconds: REALTIME, MONOTONIC, BOOTTIME.
+    pub(crate) fn shows_all(&self, role: Role) -> [u64; 3] {
+        [Domain::Real, Domain::Monotonic, Domain::Boot]
+            .map(|domain| u64::try_from(self.shows(domain, role).as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// When, on the run's clock, a role's clock will show `wanted`; now if it does already.

@@ -5,13 +5,12 @@
 //! book-keeping. Paths are resolved as the thread would, except for chroot(2).
 
 use std::ffi::OsString;
-use std::fs;
-use std::os::fd::AsRawFd;
+use std::fs::{self, Metadata};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use super::arch_x86_64::Regs;
+use super::folders::Folders;
 use super::sys;
 use crate::op::OpKind;
 
@@ -45,17 +44,21 @@ pub(crate) struct Resolved {
 }
 
 /// A call on files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) kind: OpKind,
     pub(crate) first: Resolved,
     pub(crate) second: Option<Resolved>,
     pub(crate) open_flags: Option<i32>,
+    /// Which state of the files the names are from.
+    pub(crate) state: u64,
+    /// What was seen of the first file, where it was looked at (then `None` inside means that it
+    /// was not there).
+    pub(crate) seen: Option<Option<Metadata>>,
 }
 
 const HERE: i32 = libc::AT_FDCWD;
 const PATH_BYTES_MAX: usize = 4096;
-const LINKS_MAX: usize = 16;
 
 fn path_at(at: i32, path: u64, follow: bool) -> Named {
     Named::Path { at, path, follow }
@@ -174,31 +177,66 @@ pub(crate) fn is_exclusive(flags: i32) -> bool {
     flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL
 }
 
-/// Whether the call is one on files at all, whatever they are.
-pub(crate) fn call(tid: i32, regs: &Regs) -> Option<Call> {
-    let shape = path_shape(tid, regs).or_else(|| descriptor_shape(regs))?;
-    let first = resolve(tid, shape.first)?;
-    let second = match shape.second {
-        Some(named) => Some(resolve(tid, named)?),
-        None => None,
-    };
-    Some(Call { kind: shape.kind, first, second, open_flags: shape.open_flags })
+/// The descriptor that a call is about, and nothing else.
+pub(crate) fn descriptor(regs: &Regs) -> Option<i32> {
+    match descriptor_shape(regs)?.first {
+        Named::Descriptor(fd) => Some(fd),
+        Named::Path { .. } => None,
+    }
 }
 
-fn resolve(tid: i32, named: Named) -> Option<Resolved> {
+/// Whether the call is one on files at all, whatever they are.
+///
+/// `state` is the state of the files that it is told by.
+pub(crate) fn call(tid: i32, regs: &Regs, folders: &mut Folders, state: u64) -> Option<Call> {
+    let shape = path_shape(tid, regs).or_else(|| descriptor_shape(regs))?;
+    if changes_names(shape.kind) {
+        folders.change();
+    }
+    let (first, seen) = resolve(tid, shape.first, folders)?;
+    let second = match shape.second {
+        Some(named) => Some(resolve(tid, named, folders)?.0),
+        None => None,
+    };
+    let Shape { kind, open_flags, .. } = shape;
+    Some(Call { kind, first, second, open_flags, state, seen })
+}
+
+/// Whether a path may lead elsewhere after such a call.
+pub(crate) fn changes_names(kind: OpKind) -> bool {
+    use OpKind::{Link, Mkdir, Rename, Rmdir, Symlink, Unlink};
+    matches!(kind, Mkdir | Rename | Rmdir | Symlink | Unlink | Link)
+}
+
+/// What a call names, and the file's attributes where they had to be looked at (then `None` inside
+/// means that it is not there).
+fn resolve(
+    tid: i32,
+    named: Named,
+    folders: &mut Folders,
+) -> Option<(Resolved, Option<Option<Metadata>>)> {
+    let open = |fd| Some((open_file(tid, fd)?, None));
     match named {
-        Named::Descriptor(fd) => open_file(tid, fd),
-        Named::Path { at, path: 0, .. } => open_file(tid, at),
+        Named::Descriptor(fd) => open(fd),
+        Named::Path { at, path: 0, .. } => open(at),
         Named::Path { at, path, follow } => {
             let text = read_path(tid, path)?;
             if text.as_os_str().is_empty() {
-                return open_file(tid, at);
+                return open(at);
             }
-            let from = if text.is_absolute() { PathBuf::from("/") } else { folder(tid, at)? };
-            let path = canonical(tid, &from.join(text), follow, LINKS_MAX);
-            Some(Resolved { path, by_descriptor: false, unlinked: false, fd: None })
+            let (path, meta) = if text.is_absolute() {
+                folders.resolve(tid, &text, follow)
+            } else {
+                folders.resolve(tid, &folder(tid, at)?.join(text), follow)
+            };
+            Some((Resolved { path, by_descriptor: false, unlinked: false, fd: None }, meta))
         }
     }
+}
+
+/// What a descriptor leads to (proc_pid_fd(5)): a path, or the likes of `pipe:[42]`.
+pub(crate) fn link(tid: i32, fd: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok()
 }
 
 /// The file behind a descriptor; `None` for pipes, sockets and the like.
@@ -207,7 +245,11 @@ fn open_file(tid: i32, fd: i32) -> Option<Resolved> {
         let path = folder(tid, fd)?;
         return Some(Resolved { path, by_descriptor: true, unlinked: false, fd: None });
     }
-    let link = fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok()?;
+    file_of(&link(tid, fd)?, fd)
+}
+
+/// The file that a descriptor's link tells of.
+pub(crate) fn file_of(link: &std::path::Path, fd: i32) -> Option<Resolved> {
     let bytes = link.as_os_str().as_bytes();
     if bytes.first() != Some(&b'/') {
         return None;
@@ -239,59 +281,4 @@ fn read_path(tid: i32, address: u64) -> Option<PathBuf> {
         place = place.checked_add(u64::try_from(read).ok().filter(|read| *read > 0)?)?;
     }
     None
-}
-
-/// The name that the kernel would find: every folder resolved, the last part only if `follow`.
-fn canonical(tid: i32, path: &Path, follow: bool, links_left: usize) -> PathBuf {
-    let path = own_names(tid, path);
-    let is_plain = matches!(path.components().next_back(), Some(Component::Normal(_)));
-    let (Some(parent), Some(name), true) = (path.parent(), path.file_name(), is_plain) else {
-        return real_folder(&path);
-    };
-    let found = real_folder(parent).join(name);
-    if follow
-        && links_left > 0
-        && let Ok(target) = fs::read_link(&found)
-    {
-        // A magic link (/proc/PID/fd/N) of something without a name stays as it is.
-        if target.is_absolute() || !found.starts_with("/proc") {
-            let from = found.parent().unwrap_or(Path::new("/"));
-            return canonical(tid, &from.join(target), follow, links_left - 1);
-        }
-    }
-    found
-}
-
-/// Names that mean another file for each process.
-fn own_names(tid: i32, path: &Path) -> PathBuf {
-    let fd = |rest: &Path| PathBuf::from(format!("/proc/{tid}/fd")).join(rest);
-    if let Ok(rest) = path.strip_prefix("/proc/self") {
-        PathBuf::from(format!("/proc/{tid}")).join(rest)
-    } else if let Ok(rest) = path.strip_prefix("/proc/thread-self") {
-        PathBuf::from(format!("/proc/{tid}")).join(rest)
-    } else if let Ok(rest) = path.strip_prefix("/dev/fd") {
-        fd(rest)
-    } else if path == Path::new("/dev/stdin") {
-        fd(Path::new("0"))
-    } else if path == Path::new("/dev/stdout") {
-        fd(Path::new("1"))
-    } else if path == Path::new("/dev/stderr") {
-        fd(Path::new("2"))
-    } else {
-        path.to_path_buf()
-    }
-}
-
-/// A folder without symbolic links and dots; what does not exist is kept as it is written.
-fn real_folder(path: &Path) -> PathBuf {
-    let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
-    if let Ok(file) = opened
-        && let Ok(real) = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
-    {
-        return real;
-    }
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => real_folder(parent).join(name),
-        _ => path.to_path_buf(),
-    }
 }

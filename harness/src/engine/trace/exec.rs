@@ -4,14 +4,16 @@
 //! rsp -> argc, argv…, 0, envp…, 0, (type, value)…, (AT_NULL, 0)      the auxiliary vector
 //! ```
 //!
-//! Without the vDSO's address (`AT_SYSINFO_EHDR`) every C library, and Go, reads the clock by a
-//! system call, which is trapped. `AT_RANDOM` seeds hash tables and stack guards.
+//! The vDSO, at `AT_SYSINFO_EHDR`, is replaced with one that shows virtual time. Where this machine's
+//! cannot be, its address is taken away: every C library, and Go, then reads the clock by a system
+//! call, which is trapped. `AT_RANDOM` seeds hash tables and stack guards.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::sys::{self, Stopped};
+use super::vdso::{Shown, Vdso};
 
 /// How much of a new stack is looked at: arguments and environment point beyond it.
 const STACK_BYTES: usize = 1 << 20;
@@ -21,11 +23,17 @@ const AT_IGNORE: u64 = 1;
 const AT_RANDOM: u64 = 25;
 const AT_SYSINFO_EHDR: u64 = 33;
 
-/// Hides the vDSO and sets the random bytes of a thread that stopped after an exec.
-pub(crate) fn prepare(stopped: &Stopped, seed: &[u8; 16]) -> io::Result<()> {
+/// Changes the clock and the random bytes of a thread that stopped after an exec; gives where its
+/// clock page is, if it has one.
+pub(crate) fn prepare(
+    stopped: &Stopped,
+    seed: &[u8; 16],
+    vdso: Option<&Vdso>,
+    shown: Shown,
+) -> io::Result<Option<u64>> {
     let stack = stopped.regs()?.stack();
     let tid = stopped.tid();
-    let memory = File::open(format!("/proc/{tid}/mem"))?;
+    let memory = File::options().read(true).write(true).open(format!("/proc/{tid}/mem"))?;
     let mut bytes = vec![0; STACK_BYTES];
     let read = memory.read_at(&mut bytes, stack)?;
     let words: Vec<u64> = bytes[..read]
@@ -37,13 +45,15 @@ pub(crate) fn prepare(stopped: &Stopped, seed: &[u8; 16]) -> io::Result<()> {
     let env = argc.checked_add(2).ok_or_else(odd)?;
     let env_length = words.get(env..).ok_or_else(odd)?.iter().position(|word| *word == 0);
     let auxiliary = env + env_length.ok_or_else(odd)? + 1;
+    let mut page = None;
     for index in (auxiliary..words.len().saturating_sub(1)).step_by(2) {
         let (kind, value) = (words[index], words[index + 1]);
         let place = stack + 8 * u64::try_from(index).map_err(|_| odd())?;
-        match kind {
-            AT_NULL => return Ok(()),
-            AT_SYSINFO_EHDR => sys::write_memory(tid, place, &AT_IGNORE.to_ne_bytes())?,
-            AT_RANDOM => sys::write_memory(tid, value, seed)?,
+        match (kind, vdso) {
+            (AT_NULL, _) => return Ok(page),
+            (AT_SYSINFO_EHDR, Some(vdso)) => page = Some(vdso.install(&memory, value, shown)?),
+            (AT_SYSINFO_EHDR, None) => memory.write_all_at(&AT_IGNORE.to_ne_bytes(), place)?,
+            (AT_RANDOM, _) => memory.write_all_at(seed, value)?,
             _ => {}
         }
     }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use super::arch_x86_64::Regs;
 use super::decode::{self, Call, Resolved};
-use super::stops::resume_with;
 use super::supervisor::Supervisor;
 use super::sys::{self, Stopped};
 use super::thread::{After, Ask, Case, State};
@@ -19,6 +18,11 @@ use crate::time::Nanos;
 /// How long an operation takes: what a small one takes on a local disk's cache. A loop that only
 /// looks at files therefore ends.
 const OPERATION: Nanos = Nanos(10_000);
+/// By how much the clocks move at least: showing each process the time costs more than all else.
+const TICK: Nanos = Nanos(100_000);
+/// How many operations a role makes in a row, if others are ready: one that tries without a pause
+/// must not keep the others from their turns.
+const TURNS_MAX: u32 = 500;
 /// More of one write than this is no line of the witness.
 const PAYLOAD_MAX: usize = 64 << 10;
 /// How many parts of a gathered write are looked at.
@@ -86,8 +90,8 @@ impl Supervisor<'_> {
                 Ask::Witness(_) => (u32::MAX, PathBuf::new()),
                 Ask::Thread => (OpKind::Thread as u32, PathBuf::new()),
             };
-            // The dull schedule: whoever went last goes on until it blocks.
-            let is_other = self.last != Some(thread.role);
+            // The dull schedule: whoever went last goes on until it blocks, or has had many turns.
+            let is_other = (self.last != Some(thread.role)) ^ (self.turns >= TURNS_MAX);
             ready.push((is_other, thread.role, rank, path, *tid));
         }
         ready.sort();
@@ -97,10 +101,14 @@ impl Supervisor<'_> {
             (_, count) => self.order.below(count),
         };
         let (_, role, _, _, tid) = ready.swap_remove(index);
+        self.turns = if self.last == Some(role) { self.turns + 1 } else { 1 };
         self.last = Some(role);
-        self.reads = 0;
-        let now = self.court.now();
-        self.court.world.clock.advance_to(now + OPERATION);
+        self.owed = self.owed + OPERATION;
+        if self.owed >= TICK {
+            let now = self.court.now();
+            self.court.world.clock.advance_to(now + self.owed);
+            self.owed = Nanos::ZERO;
+        }
         let Some(thread) = self.threads.get_mut(&tid) else { return false };
         if let State::Gate(stopped, regs, ask) =
             std::mem::replace(&mut thread.state, State::Running)
@@ -120,9 +128,15 @@ impl Supervisor<'_> {
                     Err(errno) => -i64::from(errno),
                 };
                 regs.skip(answer);
-                resume_with(stopped, &regs);
+                self.resume_with(stopped, &regs);
             }
             Ask::Files(call) => {
+                // Names may have moved while it waited for its turn.
+                let is_fresh = call.state == self.court.world.files_state;
+                let tid = stopped.tid();
+                let again = if is_fresh { None } else { self.decode(tid, &regs).map(Box::new) };
+                let call = again.unwrap_or(call);
+                self.court.world.files_state += 1;
                 let found = self.examine(stopped.tid(), role, &call);
                 let ruling = if found.is_refused {
                     Ruling::Proceed
@@ -131,7 +145,7 @@ impl Supervisor<'_> {
                 };
                 let case = Case {
                     op: found.op,
-                    call: Some(call),
+                    call: Some(*call),
                     regs,
                     after: After::Plain,
                     is_announced: false,
@@ -166,7 +180,7 @@ impl Supervisor<'_> {
     fn examine(&mut self, tid: i32, role: Role, call: &Call) -> Finding {
         let dir = self.ground.dir();
         let flags = call.open_flags.unwrap_or(0);
-        let meta = attributes(tid, &call.first);
+        let meta = call.seen.clone().unwrap_or_else(|| attributes(tid, &call.first));
         let second = call.second.as_ref().and_then(|second| attributes(tid, second));
         let exists = meta.is_some();
         let creates = flags & libc::O_CREAT != 0;
@@ -215,6 +229,7 @@ impl Supervisor<'_> {
     fn rule(&mut self, stopped: Stopped, mut case: Box<Case>, ruling: Ruling) {
         let tid = stopped.tid();
         let mut regs = case.regs;
+        let is_as_asked = ruling == Ruling::Proceed;
         // A close gives its descriptor back whatever it answers, as on every file system.
         let is_close = case.op.kind == OpKind::Close;
         match ruling {
@@ -227,7 +242,7 @@ impl Supervisor<'_> {
             Ruling::Fail(errno) if !is_close => {
                 regs.skip(-i64::from(errno));
                 self.court.settle(case.op, Err(errno), false, None);
-                return resume_with(stopped, &regs);
+                return self.resume_with(stopped, &regs);
             }
             Ruling::Fail(errno) | Ruling::FailAfter(errno) => case.after = After::Fail(errno),
             Ruling::Pretend => {
@@ -236,7 +251,7 @@ impl Supervisor<'_> {
                     regs.skip(answer);
                     let ino = case.op.ino;
                     self.court.settle(case.op, Ok(told), false, ino);
-                    return resume_with(stopped, &regs);
+                    return self.resume_with(stopped, &regs);
                 }
             }
             Ruling::Short(bytes) => {
@@ -252,7 +267,9 @@ impl Supervisor<'_> {
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.state = State::Working(case);
         }
-        if stopped.set_regs(&regs).is_ok() {
+        self.show_time();
+        // Both fail only if the thread was killed; its end is reported.
+        if is_as_asked || stopped.set_regs(&regs).is_ok() {
             let _ = stopped.resume_to_exit();
         }
     }
@@ -261,7 +278,10 @@ impl Supervisor<'_> {
     pub(crate) fn carry_out_held(&mut self, tid: i32) {
         let Some(thread) = self.threads.get_mut(&tid) else { return };
         match std::mem::replace(&mut thread.state, State::Running) {
-            State::Held(stopped, case) => self.rule(stopped, case, Ruling::Proceed),
+            State::Held(stopped, case) => {
+                self.court.world.files_state += 1;
+                self.rule(stopped, case, Ruling::Proceed);
+            }
             other => thread.state = other,
         }
     }
@@ -286,7 +306,8 @@ impl Supervisor<'_> {
             (After::Claim(bytes), Ok(_)) => Ok(bytes),
             (_, real) => real,
         };
-        if case.after != After::Plain {
+        let is_as_answered = case.after == After::Plain;
+        if !is_as_answered {
             // Whatever was put in the place of the call, the thread finds its own arguments.
             let ret = regs.ret();
             regs = case.regs;
@@ -299,11 +320,12 @@ impl Supervisor<'_> {
         let effect = real.is_ok() && case.after != After::Pretend;
         let mut ino = None;
         if let Some(call) = case.call.take() {
-            if effect {
-                self.stamp(tid, &call, case.op.kind);
+            if decode::changes_names(case.op.kind) {
+                self.court.world.folders.change();
             }
+            let seen = if effect { self.stamp(tid, &call, case.op.kind) } else { None };
             let target = call.second.as_ref().unwrap_or(&call.first);
-            ino = attributes(tid, target).map(|meta| meta.ino()).or(case.op.ino);
+            ino = seen.or_else(|| attributes(tid, target)).map(|meta| meta.ino()).or(case.op.ino);
             if case.op.kind == OpKind::Statfs && effect {
                 self.show_space(tid, &case.regs);
             }
@@ -312,30 +334,40 @@ impl Supervisor<'_> {
         let opens = matches!(case.op.kind, OpKind::Open | OpKind::Create);
         let told = if opens { told.map(|_| 0) } else { told };
         self.court.settle(case.op, told, effect, ino);
-        resume_with(stopped, &regs);
+        if is_as_answered {
+            self.show_time();
+            let _ = stopped.resume(0);
+        } else {
+            self.resume_with(stopped, &regs);
+        }
     }
 
-    /// Gives the files that were changed the run's time, in place of the machine's.
-    fn stamp(&mut self, tid: i32, call: &Call, kind: OpKind) {
-        if matches!(kind, OpKind::Stat | OpKind::Statfs | OpKind::Flock | OpKind::FcntlLock) {
-            return;
+    /// Gives the files that were changed the run's time, in place of the machine's; gives what is
+    /// known by then of the file that the call was about.
+    fn stamp(&mut self, tid: i32, call: &Call, kind: OpKind) -> Option<Metadata> {
+        let (file_changes, folder_changes) = changes(kind, call.open_flags.unwrap_or(0));
+        if !file_changes {
+            return None;
         }
         let grain = self.court.plan().world.files.mtime_granularity;
         let now = self.court.world.clock.stamp();
         if let (true, Some(fd)) = (call.first.unlinked, call.first.fd) {
             let open = PathBuf::from(format!("/proc/{tid}/fd/{fd}"));
-            stamps::correct(&open, true, now, grain);
-            return;
+            return stamps::correct(&open, true, now, grain);
         }
         let dir = self.ground.dir();
+        let mut seen = None;
         for file in [Some(&call.first), call.second.as_ref()].into_iter().flatten() {
+            if file.path.starts_with(&dir) {
+                seen = stamps::correct(&file.path, false, now, grain);
+            }
             let parent = file.path.parent().filter(|parent| parent.starts_with(&dir));
-            for path in [Some(file.path.as_path()), parent].into_iter().flatten() {
-                if path.starts_with(&dir) {
-                    stamps::correct(path, false, now, grain);
-                }
+            if let Some(parent) = parent.filter(|_| folder_changes) {
+                stamps::correct(parent, false, now, grain);
             }
         }
+        // The name may be another file's by now; a descriptor's is not.
+        seen.filter(|_| !call.first.by_descriptor)
     }
 
     /// Lets `statfs` show what the plan says: `f_bfree`, `f_bavail` and `f_ffree`.
@@ -355,6 +387,34 @@ impl Supervisor<'_> {
             bytes[48..56].copy_from_slice(&inodes.to_ne_bytes());
         }
         let _ = sys::write_memory(tid, regs.arg(1), &bytes);
+    }
+}
+
+/// Whether an operation makes the kernel stamp the file, and the folder that its name is in.
+fn changes(kind: OpKind, open_flags: i32) -> (bool, bool) {
+    match kind {
+        OpKind::Stat
+        | OpKind::Statfs
+        | OpKind::Flock
+        | OpKind::FcntlLock
+        | OpKind::Close
+        | OpKind::Fsync
+        | OpKind::Chmod
+        | OpKind::Chown
+        | OpKind::Lookup
+        | OpKind::Thread => (false, false),
+        OpKind::Open => (open_flags & libc::O_TRUNC != 0, false),
+        OpKind::Utimes | OpKind::Write | OpKind::Truncate | OpKind::Read | OpKind::Readdir => {
+            (true, false)
+        }
+        OpKind::Create
+        | OpKind::Mkdir
+        | OpKind::Rename
+        | OpKind::Link
+        | OpKind::Symlink
+        | OpKind::Unlink
+        | OpKind::Rmdir
+        | OpKind::Other => (true, true),
     }
 }
 

@@ -96,6 +96,11 @@ pub(crate) const ALWAYS: &[i64] = &[
     libc::SYS_getdents64,
     libc::SYS_flock,
     libc::SYS_close,
+    libc::SYS_close_range,
+    libc::SYS_dup2,
+    libc::SYS_dup3,
+    libc::SYS_tee,
+    libc::SYS_vmsplice,
     // Clocks, sleeps and timers.
     libc::SYS_clock_gettime,
     libc::SYS_gettimeofday,

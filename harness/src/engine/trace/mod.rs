@@ -6,10 +6,11 @@
 //! speaks to the harness as the fuse engine's does.
 //!
 //! # What time costs
-//! Computing takes no virtual time, an operation below `{dir}` 10 µs, and a wait ends 1 ms late (a
-//! poll by a thousandth more). A thread that only reads the clock makes time pass, faster and
-//! faster; one that computes for 2 s of real time without a call no longer holds up the others,
-//! at the price of an order that may differ from run to run.
+//! Computing takes no virtual time, an operation below `{dir}` 10 µs (the clocks show that 0.1 ms at
+//! a time), and a wait ends 1 ms late (a poll by a thousandth more). A program reads its clocks
+//! without a stop (see `vdso`). One that does nothing but look at the clock, or at other files,
+//! makes time pass once it has looked 5000 times, and gives the others their turns first. One that
+//! computes for 2 s of cpu time without a call holds up the others, which is a `Trouble`.
 //!
 //! # What stays real
 //! Cpu clocks, rdtsc, `sysinfo`, `/proc/uptime`, process start times in `/proc`, ctime and btime of
@@ -28,8 +29,10 @@ mod decode;
 mod exec;
 mod files;
 mod filter;
+mod folders;
 mod players;
 mod probe;
+mod process;
 mod random;
 mod stamps;
 mod stops;
@@ -38,6 +41,7 @@ mod sys;
 mod thread;
 mod timers;
 mod troupe;
+mod vdso;
 mod waits;
 
 use std::path::{Path, PathBuf};

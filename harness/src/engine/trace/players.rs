@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -30,6 +30,8 @@ pub(crate) struct Player {
     /// Written to, and closed, only if the program cannot be executed.
     failure: Option<File>,
     gate: Option<File>,
+    /// What the descriptors of its output are called in `/proc/PID/fd`.
+    pub(crate) pipes: [PathBuf; 2],
     /// Whether its first process has ended.
     pub(crate) is_dead: bool,
 }
@@ -51,6 +53,7 @@ impl Player {
         }
         let (failure_read, failure) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let (gate_read, gate) = pipe_with(PipeFlags::CLOEXEC)?;
+        let pipes = [pipe_name(&out_read)?, pipe_name(&err_read)?];
         let program = Program::new(&start.casting);
         let main = sys::fork(|| {
             let ready = prepare(&start.casting, &out, &err);
@@ -75,6 +78,7 @@ impl Player {
             err: Some(err_read.into()),
             failure: Some(failure_read.into()),
             gate: Some(gate.into()),
+            pipes,
             is_dead: false,
         })
     }
@@ -106,6 +110,10 @@ impl Player {
         }
         pieces
     }
+}
+
+fn pipe_name(pipe: &OwnedFd) -> io::Result<PathBuf> {
+    Ok(PathBuf::from(format!("pipe:[{}]", rustix::fs::fstat(pipe)?.st_ino)))
 }
 
 fn read_some(pipe: &mut Option<File>) -> Option<String> {

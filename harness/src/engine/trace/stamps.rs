@@ -4,7 +4,7 @@
 //! made by the kernel, and no program of the run can have asked for it. ctime and btime cannot be
 //! set and stay real.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -23,9 +23,14 @@ const OMIT: Timespec = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
 
 /// Replaces the times of a file that the kernel has set, or that are too fine for the world.
 ///
-/// A file that is gone needs no stamp, so an error is none.
-pub(crate) fn correct(path: &Path, follow: bool, shown: SystemTime, grain: Option<Nanos>) {
-    correct_near(path, follow, SystemTime::now(), shown, grain);
+/// Gives what the file was before; a file that is gone needs no stamp.
+pub(crate) fn correct(
+    path: &Path,
+    follow: bool,
+    shown: SystemTime,
+    grain: Option<Nanos>,
+) -> Option<Metadata> {
+    correct_near(path, follow, SystemTime::now(), shown, grain)
 }
 
 fn correct_near(
@@ -34,9 +39,9 @@ fn correct_near(
     made_at: SystemTime,
     shown: SystemTime,
     grain: Option<Nanos>,
-) {
+) -> Option<Metadata> {
     let meta = if follow { fs::metadata(path) } else { fs::symlink_metadata(path) };
-    let Ok(meta) = meta else { return };
+    let meta = meta.ok()?;
     let right = |seconds: i64, nanos: i64| {
         let was = time(seconds, nanos);
         let is_by_kernel = was.is_some_and(|was| distance(was, made_at) < NEAR);
@@ -48,11 +53,11 @@ fn correct_near(
         last_access: right(meta.atime(), meta.atime_nsec()),
         last_modification: right(meta.mtime(), meta.mtime_nsec()),
     };
-    if times.last_access == OMIT && times.last_modification == OMIT {
-        return;
+    if times.last_access != OMIT || times.last_modification != OMIT {
+        let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+        let _ = utimensat(CWD, path, &times, flags);
     }
-    let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-    let _ = utimensat(CWD, path, &times, flags);
+    Some(meta)
 }
 
 /// The same for everything below a folder, after the harness has changed files there.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::arch_x86_64::Regs;
 use super::clock::Domain;
+use super::decode::Call;
+use super::process::{Outside, Process};
 use super::supervisor::{Alarm, Supervisor};
 use super::sys::{self, Stopped, Why};
 use super::thread::{Ask, State, Thread};
@@ -17,10 +19,17 @@ use crate::op::OpKind;
 use crate::role::Role;
 use crate::time::Nanos;
 
-/// So many clock reads with nothing else between them are no busy loop yet.
+/// So many trapped clock reads with nothing else between them are no busy loop yet.
+///
+/// Whether reads are trapped depends on real time, so a program that works must stay below: its
+/// reads would take time in one run and none in the next.
 const READS_FREE: u64 = 5000;
 /// After so many more, each read takes twice as long.
-const READS_DOUBLE: u64 = 1000;
+const READS_DOUBLE: u64 = 100;
+/// So many calls on files outside the run with nothing else between them are no busy loop yet.
+const CALLS_FREE: u64 = 5000;
+/// How long each further one takes.
+const CALL: Nanos = Nanos(10_000);
 /// The longest that one clock read of a busy loop takes.
 const READ_MAX: Nanos = Nanos::from_ms(1);
 /// How many random bytes one call gives; getrandom(2) may give less than asked for.
@@ -55,6 +64,7 @@ impl Supervisor<'_> {
             Why::Made(child, is_vfork) => {
                 thread.is_vforking = is_vfork;
                 let is_working = matches!(thread.state, State::Working(_));
+                self.inherit(&stopped, child);
                 self.adopt(child, role);
                 let _ = if is_working { stopped.resume_to_exit() } else { stopped.resume(0) };
             }
@@ -87,13 +97,37 @@ impl Supervisor<'_> {
         // Timers of timer_create do not survive an exec; the interval timer does.
         self.timers.retain(|(pid, _), _| *pid != tid);
         self.alarms.retain(|(pid, id), _| *pid != tid || *id == -1);
-        let random = self.random(role);
         let mut seed = [0; 16];
-        random.fill(&mut seed);
-        if let Err(error) = exec::prepare(&stopped, &seed) {
-            self.court.trouble(format!("{role}: a program's clock may be real: {error}"));
+        self.random(role).fill(&mut seed);
+        let prepared = exec::prepare(&stopped, &seed, self.vdso.as_ref(), self.shown_to(role));
+        match prepared.and_then(|page| Process::open(tid, page)) {
+            Ok(process) => drop(self.processes.insert(tid, process)),
+            Err(error) => {
+                self.processes.remove(&tid);
+                self.court.trouble(format!("{role}: a program's clock may be real: {error}"));
+            }
         }
         let _ = stopped.resume(0);
+    }
+
+    /// A new process has its parent's memory and descriptors; a new thread has them anyway.
+    fn inherit(&mut self, parent: &Stopped, child: i32) {
+        let Some(pid) = self.threads.get(&parent.tid()).map(|thread| thread.pid) else { return };
+        let flags = parent.regs().ok().and_then(|regs| clone_flags(parent.tid(), &regs));
+        let has = |flag: i32| flags.unwrap_or(0) & u64::from(flag.unsigned_abs()) != 0;
+        if has(libc::CLONE_THREAD) {
+            return;
+        }
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        let shares_descriptors = has(libc::CLONE_FILES);
+        if shares_descriptors {
+            process.remember_nothing();
+        }
+        // It fails for a child that was killed already.
+        if let Ok(copy) = process.fork(child, shares_descriptors) {
+            self.processes.insert(child, copy);
+            self.shown = None;
+        }
     }
 
     fn random(&mut self, role: Role) -> &mut super::random::Random {
@@ -138,6 +172,13 @@ impl Supervisor<'_> {
             | libc::SYS_rt_sigtimedwait
             | libc::SYS_futex => self.wait(stopped, regs),
             libc::SYS_clone | libc::SYS_clone3 => self.make_thread(stopped, regs),
+            libc::SYS_dup2 | libc::SYS_dup3 | libc::SYS_close_range => {
+                self.renumber(stopped, &regs);
+            }
+            libc::SYS_tee | libc::SYS_vmsplice => {
+                self.has_output = true;
+                let _ = stopped.resume(0);
+            }
             _ => self.file_call(stopped, regs),
         }
     }
@@ -163,17 +204,69 @@ impl Supervisor<'_> {
         }
     }
 
-    fn read_clock(&mut self, stopped: Stopped, mut regs: Regs) {
+    fn read_clock(&mut self, stopped: Stopped, regs: Regs) {
         let tid = stopped.tid();
-        let role = self.role_of(tid);
-        let is_plain = regs.nr() != libc::SYS_clock_gettime;
-        let domain = if is_plain { Some(Domain::Real) } else { Domain::of(regs.int(0)) };
-        let Some(domain) = domain else {
+        let Some(domain) = read_domain(&regs) else {
             // Cpu time is real.
             let _ = stopped.resume(0);
             return;
         };
-        self.count_read();
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        thread.reads += 1;
+        if thread.reads > READS_FREE {
+            // It waits for the clock to move: the others have their turns first.
+            thread.state = State::Looking(stopped, regs);
+            return;
+        }
+        self.answer_look(stopped, regs, domain);
+    }
+
+    /// Lets a thread make a call that has nothing to do with the run. One that does nothing else
+    /// waits for something, and gives the others their turns.
+    fn pass(&mut self, stopped: Stopped, regs: Regs) {
+        let Some(thread) = self.threads.get_mut(&stopped.tid()) else { return };
+        thread.calls += 1;
+        if thread.calls > CALLS_FREE {
+            thread.state = State::Looking(stopped, regs);
+        } else {
+            let _ = stopped.resume(0);
+        }
+    }
+
+    /// Lets time pass for a thread that does nothing but look, and lets it look.
+    pub(crate) fn let_one_look(&mut self) -> bool {
+        let looking = self.threads.iter().filter(|(_, thread)| {
+            matches!(thread.state, State::Looking(..))
+                && !self.court.world.stopped.contains(&thread.pid)
+        });
+        let first = looking.min_by_key(|(tid, thread)| (thread.role, thread.reads, **tid));
+        let Some(tid) = first.map(|(tid, _)| *tid) else { return false };
+        let now = self.court.now();
+        let next = [self.next_wake(), self.court.next_due()].into_iter().flatten().min();
+        let Some(thread) = self.threads.get_mut(&tid) else { return false };
+        let doublings = (thread.reads.saturating_sub(READS_FREE) / READS_DOUBLE).min(10);
+        let State::Looking(stopped, regs) = std::mem::replace(&mut thread.state, State::Running)
+        else {
+            return false;
+        };
+        let domain = is_clock_read(&regs).then(|| read_domain(&regs)).flatten();
+        let length = domain.map_or(CALL, |_| Nanos(1000 << doublings).min(READ_MAX));
+        let then = now + length;
+        let then = next.filter(|next| *next > now).map_or(then, |next| next.min(then));
+        self.court.world.clock.advance_to(then.min(self.job.plan.bounds.wall));
+        match domain {
+            Some(domain) => self.answer_look(stopped, regs, domain),
+            None => {
+                self.show_time();
+                let _ = stopped.resume(0);
+            }
+        }
+        true
+    }
+
+    fn answer_look(&mut self, stopped: Stopped, mut regs: Regs, domain: Domain) {
+        let tid = stopped.tid();
+        let role = self.role_of(tid);
         let shows = self.court.world.clock.shows(domain, role);
         let mut answer = 0;
         let mut write = |place: u64, bytes: &[u8]| {
@@ -194,22 +287,7 @@ impl Supervisor<'_> {
             }
         }
         regs.skip(answer);
-        resume_with(stopped, &regs);
-    }
-
-    /// Lets time pass for a thread that does nothing but look at the clock.
-    fn count_read(&mut self) {
-        self.reads += 1;
-        if self.reads <= READS_FREE {
-            return;
-        }
-        let doublings = ((self.reads - READS_FREE) / READS_DOUBLE).min(10);
-        let length = Nanos(1000 << doublings).min(READ_MAX);
-        let now = self.court.now();
-        let due = self.court.next_due().filter(|due| *due > now);
-        let then = due.map_or(now + length, |due| due.min(now + length));
-        self.court.world.clock.advance_to(then);
-        self.wake_one();
+        self.resume_with(stopped, &regs);
     }
 
     fn give_random(&mut self, stopped: Stopped, mut regs: Regs) {
@@ -223,7 +301,7 @@ impl Supervisor<'_> {
             Err(_) => -i64::from(libc::EFAULT),
         };
         regs.skip(answer);
-        resume_with(stopped, &regs);
+        self.resume_with(stopped, &regs);
     }
 
     fn wait(&mut self, stopped: Stopped, regs: Regs) {
@@ -236,6 +314,7 @@ impl Supervisor<'_> {
             let _ = stopped.resume(0);
             return;
         };
+        thread.settle_down();
         if let Some((fingerprint, deadline)) = cut
             && fingerprint == regs.fingerprint()
         {
@@ -261,7 +340,7 @@ impl Supervisor<'_> {
                 if may_restart && let Some(thread) = self.threads.get_mut(&tid) {
                     thread.cut_wait = Some((wait.regs.fingerprint(), wait.deadline));
                 }
-                resume_with(stopped, &regs);
+                self.resume_with(stopped, &regs);
             }
             State::Working(case) => self.finish(stopped, case),
             _ => drop(stopped.resume(0)),
@@ -292,7 +371,7 @@ impl Supervisor<'_> {
                 let first = waits::timespec_like(tid, regs.arg(1) + 16, true);
                 let Some(new) = every.zip(first) else {
                     regs.skip(-i64::from(libc::EFAULT));
-                    return resume_with(stopped, &regs);
+                    return self.resume_with(stopped, &regs);
                 };
                 Some(new)
             }
@@ -317,31 +396,76 @@ impl Supervisor<'_> {
         }
         let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
         regs.skip(if is_alarm { i64::try_from(seconds).unwrap_or(i64::MAX) } else { 0 });
-        resume_with(stopped, &regs);
+        self.resume_with(stopped, &regs);
     }
 
     fn make_thread(&mut self, stopped: Stopped, regs: Regs) {
         let tid = stopped.tid();
-        let mut flags = regs.arg(0);
-        if regs.nr() == libc::SYS_clone3 {
-            let mut bytes = [0; 8];
-            let read = sys::read_memory(tid, regs.arg(0), &mut bytes);
-            flags = if read.is_ok() { u64::from_ne_bytes(bytes) } else { 0 };
-        }
-        if flags & u64::try_from(libc::CLONE_THREAD).expect("a flag is positive") == 0 {
+        let flags = clone_flags(tid, &regs).unwrap_or(0);
+        if flags & u64::from(libc::CLONE_THREAD.unsigned_abs()) == 0 {
             let _ = stopped.resume(0);
             return;
         }
         self.queue(stopped, regs, Ask::Thread);
     }
 
+    /// What a call is about, by the names that files have now.
+    pub(crate) fn decode(&mut self, tid: i32, regs: &Regs) -> Option<Call> {
+        let state = self.court.world.files_state;
+        decode::call(tid, regs, &mut self.court.world.folders, state)
+    }
+
+    /// A call that closes descriptors, or puts other files in their place.
+    fn renumber(&mut self, stopped: Stopped, regs: &Regs) {
+        let tid = stopped.tid();
+        let Some(pid) = self.threads.get(&tid).map(|thread| thread.pid) else { return };
+        let has_others = self.threads.values().filter(|thread| thread.pid == pid).count() > 1;
+        if let Some(process) = self.processes.get_mut(&pid) {
+            match regs.nr() {
+                // Another thread may use the number before this call is made, and after.
+                libc::SYS_dup2 | libc::SYS_dup3 if has_others => process.remember_nothing(),
+                libc::SYS_dup2 | libc::SYS_dup3 => process.forget(regs.int(1)),
+                _ => process.forget_all(),
+            }
+        }
+        let _ = stopped.resume(0);
+    }
+
+    /// What is known of a call's descriptor, as far as that is nothing of the run.
+    fn outside(&mut self, tid: i32, regs: &Regs) -> Option<Outside> {
+        let fd = decode::descriptor(regs)?;
+        let pid = self.threads.get(&tid)?.pid;
+        let process = self.processes.get_mut(&pid)?;
+        let known = process.outside(fd);
+        if regs.nr() == libc::SYS_close {
+            process.forget(fd);
+        }
+        if known.is_some() {
+            return known;
+        }
+        // One that is not open is none, and may be another file's a moment later.
+        let link = decode::link(tid, fd)?;
+        let is_ours = decode::file_of(&link, fd)
+            .is_some_and(|file| file.path.starts_with(self.ground.mount_point()));
+        if is_ours {
+            return None;
+        }
+        let outside =
+            if self.court.world.listens_to(&link) { Outside::Output } else { Outside::Other };
+        if regs.nr() != libc::SYS_close {
+            process.remember(fd, outside);
+        }
+        Some(outside)
+    }
+
     /// A call on files: those of the run wait for their turn.
     fn file_call(&mut self, stopped: Stopped, regs: Regs) {
         let tid = stopped.tid();
-        let Some(call) = decode::call(tid, &regs) else {
-            let _ = stopped.resume(0);
-            return;
-        };
+        if let Some(outside) = self.outside(tid, &regs) {
+            self.has_output |= outside == Outside::Output;
+            return self.pass(stopped, regs);
+        }
+        let Some(call) = self.decode(tid, &regs) else { return self.pass(stopped, regs) };
         if call.first.by_descriptor && call.first.path == self.ground.witness() {
             match files::payload(tid, &regs) {
                 Some(bytes) => return self.queue(stopped, regs, Ask::Witness(bytes)),
@@ -349,14 +473,13 @@ impl Supervisor<'_> {
                     // sendfile and the like: programs fall back to write.
                     let mut regs = regs;
                     regs.skip(-i64::from(libc::EINVAL));
-                    return resume_with(stopped, &regs);
+                    return self.resume_with(stopped, &regs);
                 }
                 None => {}
             }
         }
         if !files::concerns(&call, &self.ground.dir()) {
-            let _ = stopped.resume(0);
-            return;
+            return self.pass(stopped, regs);
         }
         if call.kind == OpKind::Other {
             let role = self.role_of(tid);
@@ -366,15 +489,24 @@ impl Supervisor<'_> {
             ));
             let mut regs = regs;
             regs.skip(-i64::from(libc::ENODEV));
-            return resume_with(stopped, &regs);
+            return self.resume_with(stopped, &regs);
         }
-        self.queue(stopped, regs, Ask::Files(call));
+        self.queue(stopped, regs, Ask::Files(Box::new(call)));
     }
 
     fn queue(&mut self, stopped: Stopped, regs: Regs, ask: Ask) {
-        self.reads = 0;
         if let Some(thread) = self.threads.get_mut(&stopped.tid()) {
+            thread.settle_down();
             thread.state = State::Gate(stopped, regs, ask);
+        }
+    }
+
+    /// Lets a thread go on with these registers, at the time that it is now.
+    pub(crate) fn resume_with(&mut self, stopped: Stopped, regs: &Regs) {
+        self.show_time();
+        // Both fail only if the thread was killed; its end is reported.
+        if stopped.set_regs(regs).is_ok() {
+            let _ = stopped.resume(0);
         }
     }
 
@@ -383,11 +515,26 @@ impl Supervisor<'_> {
     }
 }
 
-/// Lets a thread go on with these registers.
-pub(crate) fn resume_with(stopped: Stopped, regs: &Regs) {
-    // Both fail only if the thread was killed; its end is reported.
-    if stopped.set_regs(regs).is_ok() {
-        let _ = stopped.resume(0);
+/// Which clock a call reads; `None`: one of cpu time, which is real.
+fn read_domain(regs: &Regs) -> Option<Domain> {
+    if regs.nr() == libc::SYS_clock_gettime { Domain::of(regs.int(0)) } else { Some(Domain::Real) }
+}
+
+fn is_clock_read(regs: &Regs) -> bool {
+    matches!(regs.nr(), libc::SYS_clock_gettime | libc::SYS_gettimeofday | libc::SYS_time)
+}
+
+/// The flags with which a thread or process is made; `None` for fork and vfork.
+fn clone_flags(tid: i32, regs: &Regs) -> Option<u64> {
+    match regs.nr() {
+        libc::SYS_clone => Some(regs.arg(0)),
+        libc::SYS_clone3 => {
+            // The first field of struct clone_args.
+            let mut bytes = [0; 8];
+            let read = sys::read_memory(tid, regs.arg(0), &mut bytes).ok()?;
+            (read == bytes.len()).then(|| u64::from_ne_bytes(bytes))
+        }
+        _ => None,
     }
 }
 

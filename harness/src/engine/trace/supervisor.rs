@@ -19,11 +19,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::clock::{Clock, Domain};
 use super::filter;
 use super::players::{Player, Start};
+use super::process::Process;
 use super::random::Random;
 use super::sys::{self, Report, Stopped};
 use super::thread::{State, Thread};
 use super::timers::Timer;
 use super::troupe::Troupe;
+use super::vdso::{Shown, Vdso};
 use super::waits::Deadline;
 use crate::engine::EngineError;
 use crate::engine::agenda::Occurrence;
@@ -46,6 +48,17 @@ const REPORTS_MAX: usize = 256;
 const LEFTOVER_GRACE: Nanos = Nanos::from_ms(300);
 /// How long killed processes may take to be gone.
 const KILL_WAIT: Duration = Duration::from_secs(5);
+/// Somebody who computes this long without a stop may be waiting for the clock to move.
+const COMPUTE_MAX: Duration = Duration::from_millis(20);
+/// So may somebody who does nothing else for so long but calls that do not touch the run's files.
+const BUSY_MAX: Duration = Duration::from_millis(250);
+/// Whoever gives up the cpu for longer than this shares it with other programs, or with somebody
+/// who computes.
+const YIELD_MAX: Duration = Duration::from_micros(400);
+/// For how long that is taken to last.
+const CROWDED_FOR: Duration = Duration::from_millis(50);
+/// How long a report is waited for then.
+const CROWDED_WAIT: Duration = Duration::from_micros(100);
 /// A thread that computes this long without a stop no longer keeps the others waiting.
 const SPIN_MAX: Duration = Duration::from_secs(2);
 /// How long nothing at all may be going on before the run is given up.
@@ -72,12 +85,27 @@ pub(crate) struct Supervisor<'a> {
     pub(crate) randoms: BTreeMap<Role, Random>,
     pub(crate) order: Random,
     filter: Vec<libc::sock_filter>,
-    /// Clock reads since something else happened.
-    pub(crate) reads: u64,
+    pub(crate) processes: BTreeMap<i32, Process>,
+    /// `None`: this machine's cannot be changed, so every look at a clock stops.
+    pub(crate) vdso: Option<Vdso>,
+    /// Which state of the clocks the processes were shown.
+    pub(crate) shown: Option<(u64, bool)>,
+    /// Whether every look at a clock is to stop: somebody computes, or waits for the clock.
+    traps_clocks: bool,
+    /// Whether a role may have printed something.
+    pub(crate) has_output: bool,
     pub(crate) ops: u64,
-    /// The role that was let go last.
+    /// Time that operations took and that the clocks do not show yet.
+    pub(crate) owed: Nanos,
+    /// The role that was let go last, and how many times in a row.
     pub(crate) last: Option<Role>,
+    pub(crate) turns: u32,
+    crowded_until: Option<Instant>,
     busy_since: Option<Instant>,
+    reported_at: Instant,
+    /// Whether it is known how much cpu time each thread had used when it last reported.
+    is_timed: bool,
+    was_unruly: bool,
     idle_since: Option<Instant>,
     over_since: Option<Nanos>,
     began: Instant,
@@ -122,6 +150,7 @@ fn run() -> Result<(), EngineError> {
         return Err(step("pin the run to one cpu")(source));
     }
     rustix::process::umask(rustix::fs::Mode::empty());
+    sys::hold_back_reports();
     let clock = Clock::new(job.plan.world.clock.clone());
     let troupe = Troupe::new(clock, ground.dir_on_backing());
     let court = Court::new(&job.plan, &ground, troupe, BufWriter::new(io::stdout()))
@@ -138,10 +167,20 @@ fn run() -> Result<(), EngineError> {
         randoms: BTreeMap::new(),
         order: Random::new(job.plan.seed, 0),
         filter: filter::program(threads),
-        reads: 0,
+        processes: BTreeMap::new(),
+        vdso: Vdso::of_this_kernel().ok(),
+        shown: None,
+        traps_clocks: false,
+        has_output: true,
         ops: 0,
+        owed: Nanos::ZERO,
         last: None,
+        turns: 0,
+        crowded_until: None,
         busy_since: None,
+        reported_at: Instant::now(),
+        is_timed: false,
+        was_unruly: false,
         idle_since: None,
         over_since: None,
         began: Instant::now(),
@@ -163,6 +202,8 @@ fn make_witness(ground: &Ground) -> io::Result<()> {
 impl Supervisor<'_> {
     fn play(&mut self) -> Result<(), EngineError> {
         let mut housekeeping = Instant::now();
+        // Whether whoever is ready to run has had the cpu since we last did anything.
+        let mut had_cpu = false;
         loop {
             let is_news = self.take_reports()?;
             if housekeeping.elapsed() >= HOUSEKEEPING {
@@ -173,39 +214,81 @@ impl Supervisor<'_> {
                 self.court.trouble(why);
                 return Ok(());
             }
-            if self.catch_up()? || is_news {
-                continue;
+            let is_news = self.catch_up()? || is_news;
+            if !self.stands_still() {
+                if !is_news && !had_cpu {
+                    had_cpu = true;
+                    self.step_aside();
+                    continue;
+                }
+                had_cpu = !is_news;
+                if !self.is_quiet() {
+                    self.watch_the_busy();
+                    self.step_aside();
+                    continue;
+                }
             }
-            if !self.is_quiet() {
-                rustix::thread::sched_yield();
-                continue;
-            }
+            had_cpu = false;
             self.busy_since = None;
-            if self.court.take_output() {
+            self.traps_clocks &= self.threads.values().any(Thread::is_looking);
+            self.court.world.folders.settle();
+            if self.has_output {
+                self.has_output = self.court.take_output();
                 continue;
             }
             if self.is_over() {
                 return Ok(());
             }
             self.act();
+            self.show_time();
         }
     }
 
     /// Takes what there is to know of the tracees, within a bound; whether there was anything.
     fn take_reports(&mut self) -> Result<bool, EngineError> {
         for taken in 0..REPORTS_MAX {
-            match sys::next_report().map_err(step("wait for a tracee"))? {
+            let is_all = taken > 0 && self.stands_still();
+            let report = if is_all {
+                None
+            } else {
+                sys::next_report().map_err(step("wait for a tracee"))?
+            };
+            match report {
                 Some(Report::Stopped(stopped)) => self.stopped(stopped),
                 Some(Report::Ended { tid, code, signal }) => self.ended(tid, code, signal),
-                None => return Ok(taken > 0),
+                None if taken == 0 => return Ok(false),
+                None => break,
             }
         }
+        self.reported_at = Instant::now();
         Ok(true)
+    }
+
+    /// Lets those run that can, until they report or block.
+    ///
+    /// Giving up the cpu is quickest while nobody else wants it. Other programs of the machine
+    /// would keep it for a whole time slice, each time; then we sleep until there is a report.
+    fn step_aside(&mut self) {
+        let now = Instant::now();
+        if self.crowded_until.is_some_and(|until| now < until) {
+            sys::await_report(CROWDED_WAIT);
+            return;
+        }
+        rustix::thread::sched_yield();
+        let gone = now.elapsed();
+        self.crowded_until = (gone > YIELD_MAX).then(|| now + CROWDED_FOR);
+    }
+
+    /// Whether every thread of the run stands still until we let it go on: nothing can happen, and
+    /// nothing needs to be asked of the kernel.
+    fn stands_still(&self) -> bool {
+        self.early.is_empty() && self.threads.values().all(Thread::is_ours)
     }
 
     /// Brings about what is due by now; whether anything was.
     fn catch_up(&mut self) -> Result<bool, EngineError> {
         self.court.do_due();
+        self.show_time();
         let mut is_news = false;
         for role in std::mem::take(&mut self.court.starts) {
             is_news = true;
@@ -246,6 +329,7 @@ impl Supervisor<'_> {
         let pid = process_of(tid).unwrap_or(tid);
         self.threads.insert(tid, Thread::new(pid, role));
         self.court.world.processes.insert(pid, role);
+        self.has_output = true;
         if let Some(stopped) = self.early.remove(&tid) {
             self.stopped(stopped);
         }
@@ -266,6 +350,8 @@ impl Supervisor<'_> {
         self.threads.retain(|_, thread| thread.pid != tid);
         self.alarms.retain(|(pid, _), _| *pid != tid);
         self.timers.retain(|(pid, _), _| *pid != tid);
+        self.processes.remove(&tid);
+        self.has_output = true;
         self.court.world.processes.remove(&tid);
         self.court.world.stopped.remove(&tid);
         self.court.take_output();
@@ -280,31 +366,86 @@ impl Supervisor<'_> {
 
     /// Whether no thread of the run can go on by itself, nor has anything to report.
     fn is_quiet(&mut self) -> bool {
+        if !self.early.is_empty() {
+            return false;
+        }
         let before = sys::switches();
-        let quiet = self.threads.iter_mut().all(|(tid, thread)| thread.is_quiet(*tid));
+        let mut others = self.threads.iter_mut().filter(|(_, thread)| !thread.is_ours());
         // If we have not left the cpu that we share, nobody else was on it.
-        if quiet && self.early.is_empty() && sys::switches() == before {
-            return true;
-        }
+        others.all(|(tid, thread)| thread.is_asleep(*tid)) && sys::switches() == before
+    }
+
+    /// Somebody runs, and has for a while: it may wait for the clock, or only compute.
+    fn watch_the_busy(&mut self) {
         let busy_since = *self.busy_since.get_or_insert_with(Instant::now);
-        if busy_since.elapsed() > SPIN_MAX {
-            self.busy_since = None;
-            return true;
+        let busy = busy_since.elapsed();
+        if busy < COMPUTE_MAX {
+            return;
         }
-        false
+        let silent = busy.min(self.reported_at.elapsed());
+        if silent < COMPUTE_MAX {
+            self.is_timed = false;
+        } else if !self.is_timed {
+            self.is_timed = true;
+            for (tid, thread) in &mut self.threads {
+                thread.worked = sys::cpu_time(*tid);
+            }
+        }
+        if !self.traps_clocks && (silent > COMPUTE_MAX || busy > BUSY_MAX) {
+            self.traps_clocks = true;
+            self.show_time();
+        }
+        if silent > SPIN_MAX && !self.was_unruly {
+            self.name_the_busy();
+        }
+    }
+
+    /// Tells of a thread that has used so much of the cpu since the last report; one that only
+    /// waits for a cpu that others use has not.
+    fn name_the_busy(&mut self) {
+        let spins = |tid: &i32, thread: &Thread| {
+            !thread.is_ours() && sys::cpu_time(*tid) > SPIN_MAX + thread.worked
+        };
+        let busy = self.threads.iter().find(|(tid, thread)| spins(tid, thread));
+        let Some(role) = busy.map(|(_, thread)| thread.role) else { return };
+        self.was_unruly = true;
+        let seconds = SPIN_MAX.as_secs();
+        self.court.trouble(format!(
+            "{role} computed for {seconds} s without a system call: nobody else could go on"
+        ));
+    }
+
+    /// Lets every process read what its clocks show now.
+    pub(crate) fn show_time(&mut self) {
+        let clock = &self.court.world.clock;
+        let shown = Some((clock.changes(), self.traps_clocks));
+        if self.shown == shown {
+            return;
+        }
+        self.shown = shown;
+        for (pid, process) in &mut self.processes {
+            let Some(role) = self.court.world.processes.get(pid) else { continue };
+            let shown = Shown { clocks: clock.shows_all(*role), traps: self.traps_clocks };
+            // One that was killed meanwhile reads no clock.
+            let _ = process.show(shown);
+        }
+    }
+
+    /// What a role's processes are shown now.
+    pub(crate) fn shown_to(&self, role: Role) -> Shown {
+        Shown { clocks: self.court.world.clock.shows_all(role), traps: self.traps_clocks }
     }
 
     /// Everything stands still: lets one thread go on.
     fn act(&mut self) {
         // Who is to wake by now wakes before anybody acts: a loop of operations starves nobody.
-        if self.announce_waits() | self.wake_one() || self.let_one_go() {
+        if self.announce_waits() | self.wake_one() || self.let_one_go() || self.let_one_look() {
             self.idle_since = None;
             return;
         }
         let next = [self.next_wake(), self.court.next_due()].into_iter().flatten().min();
         if let Some(next) = next {
             self.idle_since = None;
-            self.reads = 0;
             // On a real clock the run would have been ended there.
             let bound = self.job.plan.bounds.wall;
             self.court.world.clock.advance_to(next.min(bound));
@@ -342,7 +483,7 @@ impl Supervisor<'_> {
     }
 
     /// The next virtual moment at which a wait or an alarm ends.
-    fn next_wake(&mut self) -> Option<Nanos> {
+    pub(crate) fn next_wake(&mut self) -> Option<Nanos> {
         let mut next = None;
         for thread in self.threads.values() {
             let State::Waiting(wait) = &thread.state else { continue };

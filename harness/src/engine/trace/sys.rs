@@ -14,7 +14,6 @@
 
 use std::ffi::{CString, c_int, c_void};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::ptr;
 
 use super::arch_x86_64::Regs;
@@ -133,6 +132,29 @@ pub(crate) fn interrupt(tid: i32) -> io::Result<()> {
     check(unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, tid, 0, 0) })
 }
 
+/// Blocks SIGCHLD, so that [`await_report`] can wait for it. Roles unblock it before they run.
+pub(crate) fn hold_back_reports() {
+    let set = child_signals();
+    // SAFETY: `set` is one live signal set, and no old set is asked for.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+}
+
+/// Sleeps until a tracee may have something to report, at most so long (a second or less).
+pub(crate) fn await_report(patience: std::time::Duration) {
+    let set = child_signals();
+    let wait = libc::timespec { tv_sec: 0, tv_nsec: i64::from(patience.subsec_nanos()) };
+    // SAFETY: `set` and `wait` are live, and no information on the signal is asked for.
+    unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const wait) };
+}
+
+fn child_signals() -> libc::sigset_t {
+    // SAFETY: all-zero bytes are a valid, empty signal set.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is one live, writable signal set.
+    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
+    set
+}
+
 /// The next thing that happened to any tracee or child, without waiting.
 pub(crate) fn next_report() -> io::Result<Option<Report>> {
     let mut status: c_int = 0;
@@ -195,10 +217,22 @@ pub(crate) fn read_memory(tid: i32, address: u64, bytes: &mut [u8]) -> io::Resul
     if read < 0 { Err(io::Error::last_os_error()) } else { Ok(read as usize) }
 }
 
-/// Writes the memory of a stopped thread, read-only pages included.
+/// Writes the memory of a stopped thread, as the thread itself could.
 pub(crate) fn write_memory(tid: i32, address: u64, bytes: &[u8]) -> io::Result<()> {
-    let memory = std::fs::OpenOptions::new().write(true).open(format!("/proc/{tid}/mem"))?;
-    memory.write_all_at(bytes, address)
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec {
+        iov_base: ptr::without_provenance_mut(address as usize),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: `local` is exactly `bytes`, which the call only reads; `remote` is another address
+    // space, whose permissions the kernel checks.
+    let written =
+        unsafe { libc::process_vm_writev(tid, &raw const local, 1, &raw const remote, 1, 0) };
+    match usize::try_from(written) {
+        Ok(length) if length == bytes.len() => Ok(()),
+        Ok(_) => Err(io::Error::from_raw_os_error(libc::EFAULT)),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Runs `body` in a new child, which ends with the status that it gives.
@@ -275,6 +309,13 @@ pub(crate) fn fix_addresses() {
         // SAFETY: personality takes a number, and affects only later calls of exec.
         unsafe { libc::personality(flags) };
     }
+}
+
+/// How much cpu time a thread has used (proc_pid_schedstat: its first number); none if it is gone.
+pub(crate) fn cpu_time(tid: i32) -> std::time::Duration {
+    let text = std::fs::read_to_string(format!("/proc/{tid}/schedstat")).unwrap_or_default();
+    let nanos = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    std::time::Duration::from_nanos(nanos.unwrap_or(0))
 }
 
 /// How often this thread has left its cpu so far.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use super::arch_x86_64::Regs;
 use super::decode::Call;
@@ -14,7 +15,7 @@ use crate::role::Role;
 #[derive(Debug)]
 pub(crate) enum Ask {
     /// An operation on files below `{dir}`.
-    Files(Call),
+    Files(Box<Call>),
     /// To write these bytes to the witness.
     Witness(Vec<u8>),
     /// To make a thread.
@@ -54,6 +55,8 @@ pub(crate) enum State {
     Running,
     /// It waits in the kernel, and we shall end that.
     Waiting(Wait),
+    /// Before a look at the clock or at a file, of very many in a row.
+    Looking(Stopped, Regs),
     /// It is in a group stop.
     Stopped,
     /// Before a call, until it is its turn.
@@ -76,6 +79,12 @@ pub(crate) struct Thread {
     pub(crate) cut_wait: Option<([u64; 8], Deadline)>,
     /// An operation that a signal cut short.
     pub(crate) cut_case: Option<Box<Case>>,
+    /// Trapped clock reads since it last waited or made an operation on the run's files.
+    pub(crate) reads: u64,
+    /// Calls on other files since then.
+    pub(crate) calls: u64,
+    /// How much cpu time it had used when it began to compute.
+    pub(crate) worked: Duration,
     stat: Option<File>,
 }
 
@@ -89,8 +98,16 @@ impl Thread {
             is_vforking: false,
             cut_wait: None,
             cut_case: None,
+            reads: 0,
+            calls: 0,
+            worked: Duration::ZERO,
             stat: None,
         }
+    }
+
+    /// It waits, or makes an operation on the run's files: it is not just looking.
+    pub(crate) fn settle_down(&mut self) {
+        (self.reads, self.calls) = (0, 0);
     }
 
     /// Another program runs in it: what was known of it is void.
@@ -98,12 +115,22 @@ impl Thread {
         *self = Thread::new(self.pid, self.role);
     }
 
-    /// Whether it cannot go on by itself, nor has anything to report.
-    pub(crate) fn is_quiet(&mut self, tid: i32) -> bool {
+    /// Whether it stands still until we let it go on.
+    pub(crate) fn is_ours(&self) -> bool {
         match self.state {
-            State::Gate(..) | State::Held(..) | State::Stopped => return true,
-            State::Running | State::Waiting(_) | State::Working(_) => {}
+            State::Gate(..) | State::Held(..) | State::Looking(..) | State::Stopped => true,
+            State::Running | State::Waiting(_) | State::Working(_) => false,
         }
+    }
+
+    /// Whether it does nothing but look at the clock, or at files.
+    pub(crate) fn is_looking(&self) -> bool {
+        matches!(self.state, State::Looking(..))
+    }
+
+    /// Whether it waits in the kernel, so that it cannot go on by itself, nor has anything to
+    /// report.
+    pub(crate) fn is_asleep(&mut self, tid: i32) -> bool {
         match self.kernel_state(tid) {
             // Asleep, or gone.
             Some(b'S' | b'Z' | b'X' | b'I') | None => true,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::arch_x86_64::Regs;
 use super::clock::Domain;
-use super::stops::resume_with;
 use super::supervisor::{Alarm, Supervisor};
 use super::sys::{self, Stopped};
 use super::waits;
@@ -35,7 +34,7 @@ impl Supervisor<'_> {
     pub(crate) fn posix_timer(&mut self, stopped: Stopped, mut regs: Regs) {
         let answer = self.answer(&stopped, &regs).unwrap_or_else(|errno| -i64::from(errno));
         regs.skip(answer);
-        resume_with(stopped, &regs);
+        self.resume_with(stopped, &regs);
     }
 
     fn answer(&mut self, stopped: &Stopped, regs: &Regs) -> Result<i64, i32> {

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::clock::Clock;
+use super::folders::Folders;
 use super::players::Player;
 use super::{stamps, sys};
 use crate::engine::court::World;
@@ -23,6 +24,9 @@ pub(crate) struct Troupe {
     pub(crate) processes: BTreeMap<i32, Role>,
     /// Processes that the plan has stopped.
     pub(crate) stopped: BTreeSet<i32>,
+    pub(crate) folders: Folders,
+    /// Grows whenever files below `{dir}` may have changed.
+    pub(crate) files_state: u64,
     /// The lock directory.
     dir: PathBuf,
 }
@@ -31,7 +35,8 @@ impl Troupe {
     /// Nobody, at the start of a run.
     pub(crate) fn new(clock: Clock, dir: PathBuf) -> Troupe {
         let (processes, stopped) = (BTreeMap::new(), BTreeSet::new());
-        Troupe { clock, players: Vec::new(), processes, stopped, dir }
+        let folders = Folders::default();
+        Troupe { clock, players: Vec::new(), processes, stopped, folders, files_state: 0, dir }
     }
 
     /// Takes in a role that was started.
@@ -48,6 +53,11 @@ impl Troupe {
         meant
             .filter(move |(pid, _)| reach == Reach::Tree || is_main(**pid))
             .map(|(pid, role)| (*pid, *role))
+    }
+
+    /// Whether a link of `/proc/PID/fd` is a pipe that the supervisor reads.
+    pub(crate) fn listens_to(&self, link: &Path) -> bool {
+        self.players.iter().any(|player| player.pipes.iter().any(|pipe| pipe == link))
     }
 
     fn signal(&self, roles: &[Role], reach: Reach, signal: i32) -> Vec<i32> {
@@ -121,6 +131,8 @@ impl World for Troupe {
 
     /// The harness itself changes files by the machine's clock.
     fn changed_files(&mut self, back: Nanos) {
+        self.folders.change();
+        self.files_state += 1;
         let made_at = SystemTime::now().checked_sub(Duration::from(back));
         let shown = self.clock.stamp().checked_sub(Duration::from(back));
         if let (Some(made_at), Some(shown)) = (made_at, shown) {
