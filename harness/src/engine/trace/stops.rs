@@ -215,7 +215,7 @@ impl Supervisor<'_> {
         thread.reads += 1;
         if thread.reads > READS_FREE {
             // It waits for the clock to move: the others have their turns first.
-            thread.state = State::Looking(stopped, regs);
+            thread.state = State::Spinning(stopped, regs);
             return;
         }
         self.answer_look(stopped, regs, domain);
@@ -227,16 +227,16 @@ impl Supervisor<'_> {
         let Some(thread) = self.threads.get_mut(&stopped.tid()) else { return };
         thread.calls += 1;
         if thread.calls > CALLS_FREE {
-            thread.state = State::Looking(stopped, regs);
+            thread.state = State::Spinning(stopped, regs);
         } else {
             let _ = stopped.resume(0);
         }
     }
 
     /// Lets time pass for a thread that does nothing but look, and lets it look.
-    pub(crate) fn let_one_look(&mut self) -> bool {
+    pub(crate) fn let_one_spin(&mut self) -> bool {
         let looking = self.threads.iter().filter(|(_, thread)| {
-            matches!(thread.state, State::Looking(..))
+            matches!(thread.state, State::Spinning(..))
                 && !self.court.world.stopped.contains(&thread.pid)
         });
         let first = looking.min_by_key(|(tid, thread)| (thread.role, thread.reads, **tid));
@@ -245,7 +245,7 @@ impl Supervisor<'_> {
         let next = [self.next_wake(), self.court.next_due()].into_iter().flatten().min();
         let Some(thread) = self.threads.get_mut(&tid) else { return false };
         let doublings = (thread.reads.saturating_sub(READS_FREE) / READS_DOUBLE).min(10);
-        let State::Looking(stopped, regs) = std::mem::replace(&mut thread.state, State::Running)
+        let State::Spinning(stopped, regs) = std::mem::replace(&mut thread.state, State::Running)
         else {
             return false;
         };

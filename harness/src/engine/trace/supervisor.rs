@@ -230,7 +230,7 @@ impl Supervisor<'_> {
             }
             had_cpu = false;
             self.busy_since = None;
-            self.traps_clocks &= self.threads.values().any(Thread::is_looking);
+            self.traps_clocks &= self.threads.values().any(Thread::is_spinning);
             self.court.world.folders.settle();
             if self.has_output {
                 self.has_output = self.court.take_output();
@@ -439,7 +439,7 @@ impl Supervisor<'_> {
     /// Everything stands still: lets one thread go on.
     fn act(&mut self) {
         // Who is to wake by now wakes before anybody acts: a loop of operations starves nobody.
-        if self.announce_waits() | self.wake_one() || self.let_one_go() || self.let_one_look() {
+        if self.announce_waits() | self.wake_one() || self.let_one_go() || self.let_one_spin() {
             self.idle_since = None;
             return;
         }

@@ -56,7 +56,7 @@ pub(crate) enum State {
     /// It waits in the kernel, and we shall end that.
     Waiting(Wait),
     /// Before a look at the clock or at a file, of very many in a row.
-    Looking(Stopped, Regs),
+    Spinning(Stopped, Regs),
     /// It is in a group stop.
     Stopped,
     /// Before a call, until it is its turn.
@@ -118,14 +118,14 @@ impl Thread {
     /// Whether it stands still until we let it go on.
     pub(crate) fn is_ours(&self) -> bool {
         match self.state {
-            State::Gate(..) | State::Held(..) | State::Looking(..) | State::Stopped => true,
+            State::Gate(..) | State::Held(..) | State::Spinning(..) | State::Stopped => true,
             State::Running | State::Waiting(_) | State::Working(_) => false,
         }
     }
 
     /// Whether it does nothing but look at the clock, or at files.
-    pub(crate) fn is_looking(&self) -> bool {
-        matches!(self.state, State::Looking(..))
+    pub(crate) fn is_spinning(&self) -> bool {
+        matches!(self.state, State::Spinning(..))
     }
 
     /// Whether it waits in the kernel, so that it cannot go on by itself, nor has anything to
