@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -90,6 +92,26 @@ int main(void)
     while (rang < 3) pause();
     memset(&every, 0, sizeof every); setitimer(ITIMER_REAL, &every, NULL);
     end("itimer", 0, 0);
+
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    struct itimerspec when = { { 1, 0 }, { 3, 0 } }, left;
+    uint64_t count = 0;
+    timerfd_settime(timer, 0, &when, NULL);
+    begin(); read(timer, &count, sizeof count); end("timerfd", (int)count, 0);
+    timerfd_gettime(timer, &left);
+    printf("timerfd-left %lld 0 -\n", (long long)left.it_value.tv_sec * 1000 + left.it_value.tv_nsec / 1000000);
+    struct pollfd polled = { .fd = dup(timer), .events = POLLIN };
+    begin(); end("timerfd-poll", poll(&polled, 1, -1), 0);
+    begin(); sleep(4); read(timer, &count, sizeof count); end("timerfd-late", (int)count, 0);
+    memset(&when, 0, sizeof when);
+    clock_gettime(CLOCK_REALTIME, &when.it_value); when.it_value.tv_sec += 7;
+    int real = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK);
+    timerfd_settime(real, TFD_TIMER_ABSTIME, &when, NULL);
+    int early = read(real, &count, sizeof count);
+    printf("timerfd-early 0 %d %d\n", early, errno);
+    event.events = EPOLLIN; epoll_ctl(epoll, EPOLL_CTL_ADD, real, &event);
+    close(timer); close(polled.fd);
+    begin(); end("timerfd-epoll", epoll_wait(epoll, &event, 1, -1), 0);
 
     pthread_t thread;
     begin(); pthread_create(&thread, NULL, sleeper, NULL); pthread_join(thread, NULL);

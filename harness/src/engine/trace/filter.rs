@@ -115,6 +115,9 @@ pub(crate) const ALWAYS: &[i64] = &[
     libc::SYS_timer_gettime,
     libc::SYS_timer_getoverrun,
     libc::SYS_timer_delete,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_timerfd_gettime,
     libc::SYS_getrandom,
 ];
 
@@ -123,7 +126,6 @@ const UNSUPPORTED: &[i64] = &[
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
-    libc::SYS_timerfd_create,
     libc::SYS_semtimedop,
     libc::SYS_mq_timedreceive,
     libc::SYS_mq_timedsend,

@@ -17,7 +17,7 @@
 //! files, and times of files outside `{dir}`.
 //!
 //! # What is refused
-//! io_uring, timerfd, `semtimedop` and the like answer ENOSYS; a
+//! io_uring, `semtimedop` and the like answer ENOSYS; a
 //! shared writable mapping of a file below `{dir}` answers ENODEV, and is a `Trouble`.
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -39,6 +39,7 @@ mod stops;
 mod supervisor;
 mod sys;
 mod thread;
+mod timerfd;
 mod timers;
 mod troupe;
 mod vdso;

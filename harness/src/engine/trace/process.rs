@@ -18,6 +18,8 @@ use super::vdso::Shown;
 pub(crate) enum Outside {
     /// A pipe that the supervisor reads.
     Output,
+    /// A source of random bytes (random(4)).
+    Random,
     /// Anything else.
     Other,
 }

@@ -4,6 +4,7 @@
 //! A request to a thread that was killed meanwhile fails with ESRCH. Its end is reported later,
 //! so such errors are dropped here.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::arch_x86_64::Regs;
@@ -159,7 +160,10 @@ impl Supervisor<'_> {
             | libc::SYS_timer_gettime
             | libc::SYS_timer_getoverrun
             | libc::SYS_timer_delete => self.posix_timer(stopped, regs),
-            libc::SYS_getrandom => self.give_random(stopped, regs),
+            libc::SYS_timerfd_create | libc::SYS_timerfd_settime | libc::SYS_timerfd_gettime => {
+                self.timer_fd(stopped, regs);
+            }
+            libc::SYS_getrandom => self.give_random(stopped, regs, 0),
             libc::SYS_nanosleep
             | libc::SYS_clock_nanosleep
             | libc::SYS_poll
@@ -290,13 +294,14 @@ impl Supervisor<'_> {
         self.resume_with(stopped, &regs);
     }
 
-    fn give_random(&mut self, stopped: Stopped, mut regs: Regs) {
+    /// Answers a call whose arguments from `first` on are a buffer and its length.
+    fn give_random(&mut self, stopped: Stopped, mut regs: Regs, first: usize) {
         let tid = stopped.tid();
         let role = self.role_of(tid);
-        let length = usize::try_from(regs.arg(1).min(RANDOM_MAX)).expect("a megabyte fits");
+        let length = usize::try_from(regs.arg(first + 1).min(RANDOM_MAX)).expect("a megabyte fits");
         let mut bytes = vec![0; length];
         self.random(role).fill(&mut bytes);
-        let answer = match sys::write_memory(tid, regs.arg(0), &bytes) {
+        let answer = match sys::write_memory(tid, regs.arg(first), &bytes) {
             Ok(()) => i64::try_from(length).expect("a megabyte fits"),
             Err(_) => -i64::from(libc::EFAULT),
         };
@@ -343,6 +348,7 @@ impl Supervisor<'_> {
                 self.resume_with(stopped, &regs);
             }
             State::Working(case) => self.finish(stopped, case),
+            State::MakingTimer(asked, domain) => self.made_timer_fd(stopped, *asked, domain),
             _ => drop(stopped.resume(0)),
         }
     }
@@ -450,8 +456,13 @@ impl Supervisor<'_> {
         if is_ours {
             return None;
         }
-        let outside =
-            if self.court.world.listens_to(&link) { Outside::Output } else { Outside::Other };
+        let outside = if self.court.world.listens_to(&link) {
+            Outside::Output
+        } else if link == Path::new("/dev/urandom") || link == Path::new("/dev/random") {
+            Outside::Random
+        } else {
+            Outside::Other
+        };
         if regs.nr() != libc::SYS_close {
             process.remember(fd, outside);
         }
@@ -461,9 +472,15 @@ impl Supervisor<'_> {
     /// A call on files: those of the run wait for their turn.
     fn file_call(&mut self, stopped: Stopped, regs: Regs) {
         let tid = stopped.tid();
-        if let Some(outside) = self.outside(tid, &regs) {
-            self.has_output |= outside == Outside::Output;
-            return self.pass(stopped, regs);
+        match self.outside(tid, &regs) {
+            Some(Outside::Random) if regs.nr() == libc::SYS_read => {
+                return self.give_random(stopped, regs, 1);
+            }
+            Some(outside) => {
+                self.has_output |= outside == Outside::Output;
+                return self.pass(stopped, regs);
+            }
+            None => {}
         }
         let Some(call) = self.decode(tid, &regs) else { return self.pass(stopped, regs) };
         if call.first.by_descriptor && call.first.path == self.ground.witness() {

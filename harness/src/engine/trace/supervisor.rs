@@ -23,6 +23,7 @@ use super::process::Process;
 use super::random::Random;
 use super::sys::{self, Report, Stopped};
 use super::thread::{State, Thread};
+use super::timerfd::TimerFd;
 use super::timers::Timer;
 use super::troupe::Troupe;
 use super::vdso::{Shown, Vdso};
@@ -82,6 +83,8 @@ pub(crate) struct Supervisor<'a> {
     /// By process and id of the timer; −1 is the interval timer.
     pub(crate) alarms: BTreeMap<(i32, i32), Alarm>,
     pub(crate) timers: BTreeMap<(i32, i32), Timer>,
+    /// By the kernel's number of the eventfd that stands for it.
+    pub(crate) timer_fds: BTreeMap<u64, TimerFd>,
     pub(crate) randoms: BTreeMap<Role, Random>,
     pub(crate) order: Random,
     filter: Vec<libc::sock_filter>,
@@ -164,6 +167,7 @@ fn run() -> Result<(), EngineError> {
         early: BTreeMap::new(),
         alarms: BTreeMap::new(),
         timers: BTreeMap::new(),
+        timer_fds: BTreeMap::new(),
         randoms: BTreeMap::new(),
         order: Random::new(job.plan.seed, 0),
         filter: filter::program(threads),
@@ -484,7 +488,7 @@ impl Supervisor<'_> {
 
     /// The next virtual moment at which a wait or an alarm ends.
     pub(crate) fn next_wake(&mut self) -> Option<Nanos> {
-        let mut next = None;
+        let mut next = self.next_timer_fd();
         for thread in self.threads.values() {
             let State::Waiting(wait) = &thread.state else { continue };
             if !wait.is_over && !self.court.world.stopped.contains(&thread.pid) {
@@ -529,7 +533,7 @@ impl Supervisor<'_> {
             let _ = sys::interrupt(tid);
             return true;
         }
-        self.ring_one()
+        self.ring_one() || self.ring_timer_fd()
     }
 
     /// By which clock a timer runs, and whose.

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use super::arch_x86_64::Regs;
+use super::clock::Domain;
 use super::decode::Call;
 use super::sys::Stopped;
 use super::waits::{Deadline, Wait};
@@ -57,6 +58,8 @@ pub(crate) enum State {
     Waiting(Wait),
     /// Before a look at the clock or at a file, of very many in a row.
     Spinning(Stopped, Regs),
+    /// It makes the eventfd that stands for a timer on this clock, as it asked with these registers.
+    MakingTimer(Box<Regs>, Domain),
     /// It is in a group stop.
     Stopped,
     /// Before a call, until it is its turn.
@@ -119,7 +122,9 @@ impl Thread {
     pub(crate) fn is_ours(&self) -> bool {
         match self.state {
             State::Gate(..) | State::Held(..) | State::Spinning(..) | State::Stopped => true,
-            State::Running | State::Waiting(_) | State::Working(_) => false,
+            State::Running | State::Waiting(_) | State::Working(_) | State::MakingTimer(..) => {
+                false
+            }
         }
     }
 

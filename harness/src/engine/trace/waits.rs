@@ -29,7 +29,7 @@ use crate::role::Role;
 const ABSOLUTE: i32 = 1;
 const FUTEX_CLOCK_REALTIME: i32 = 256;
 /// By how much a wait ends late.
-const SLACK: Duration = Duration::from_millis(1);
+pub(crate) const SLACK: Duration = Duration::from_millis(1);
 /// The most by which a poll ends later; it is a thousandth of its length.
 const POLL_SLACK_MAX: Duration = Duration::from_millis(100);
 /// What fits into the sets of select: no more descriptors than this are looked at.
