@@ -52,6 +52,11 @@ pub trait Engine: Send + Sync {
     /// Its name in flags and reports.
     fn name(&self) -> &'static str;
 
+    /// Whether the same plan always gives the same history.
+    fn repeats_exactly(&self) -> bool {
+        false
+    }
+
     /// Why this trial cannot be run by this engine, on this machine, by this user; `scratch` is
     /// where run folders are to live, if not on a tmpfs.
     fn refuses(&self, trial: &Trial, scratch: Option<&Path>) -> Option<String>;

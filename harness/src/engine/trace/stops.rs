@@ -50,6 +50,7 @@ impl Supervisor<'_> {
             Why::Return => self.returned(stopped),
             Why::Signal(signal) => {
                 self.forget_cut(tid, signal);
+                self.fears_deaths = true;
                 let _ = stopped.resume(signal);
             }
             Why::Group(_) => {
@@ -160,6 +161,21 @@ impl Supervisor<'_> {
             | libc::SYS_timer_gettime
             | libc::SYS_timer_getoverrun
             | libc::SYS_timer_delete => self.posix_timer(stopped, regs),
+            libc::SYS_exit_group => {
+                if let Some(thread) = self.threads.get(&tid) {
+                    self.court.world.dying.insert(thread.pid);
+                }
+                let _ = stopped.resume(0);
+            }
+            libc::SYS_kill
+            | libc::SYS_tkill
+            | libc::SYS_tgkill
+            | libc::SYS_rt_sigqueueinfo
+            | libc::SYS_rt_tgsigqueueinfo
+            | libc::SYS_pidfd_send_signal => {
+                self.fears_deaths = true;
+                let _ = stopped.resume(0);
+            }
             libc::SYS_timerfd_create | libc::SYS_timerfd_settime | libc::SYS_timerfd_gettime => {
                 self.timer_fd(stopped, regs);
             }

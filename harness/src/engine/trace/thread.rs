@@ -128,6 +128,11 @@ impl Thread {
         }
     }
 
+    /// Whether it is stopped for us, as far as the kernel knows: one that was killed is not.
+    pub(crate) fn is_really_stopped(&mut self, tid: i32) -> bool {
+        matches!(self.kernel_state(tid), Some(b't' | b'T'))
+    }
+
     /// Whether it does nothing but look at the clock, or at files.
     pub(crate) fn is_spinning(&self) -> bool {
         matches!(self.state, State::Spinning(..))
@@ -135,10 +140,13 @@ impl Thread {
 
     /// Whether it waits in the kernel, so that it cannot go on by itself, nor has anything to
     /// report.
-    pub(crate) fn is_asleep(&mut self, tid: i32) -> bool {
+    ///
+    /// The first thread of a process is not reported as ended before the others are
+    /// (`leads_others`); any other end is about to be.
+    pub(crate) fn is_asleep(&mut self, tid: i32, leads_others: bool) -> bool {
         match self.kernel_state(tid) {
-            // Asleep, or gone.
-            Some(b'S' | b'Z' | b'X' | b'I') | None => true,
+            Some(b'S' | b'I') => true,
+            Some(b'Z' | b'X') | None => leads_others,
             Some(b'D') => self.is_vforking,
             // Running, stopped with a report that is not read yet, or something unknown.
             Some(_) => false,
