@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use deadbeat::engine::trace::TraceEngine;
 use deadbeat::engine::{Engine, Stage, Stop};
@@ -18,9 +20,19 @@ use deadbeat::plan::Trial;
 use deadbeat::role::{Role, Who};
 use deadbeat::time::Nanos;
 
-pub(crate) fn engine() -> TraceEngine {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_deadbeat"));
-    TraceEngine::probe_with(program).expect("ptrace and namespaces work where these tests run")
+pub(crate) fn engine() -> &'static TraceEngine {
+    static ENGINE: OnceLock<TraceEngine> = OnceLock::new();
+    ENGINE.get_or_init(|| {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_deadbeat"));
+        TraceEngine::probe_with(program).expect("ptrace and namespaces work where these tests run")
+    })
+}
+
+/// A number of this test's own, so that tests side by side run on different cpus.
+fn worker() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static WORKER: usize = NEXT.fetch_add(1, Ordering::Relaxed));
+    WORKER.with(|worker| *worker)
 }
 
 pub(crate) fn guest(name: &str) -> String {
@@ -76,7 +88,7 @@ pub(crate) fn script(text: &str) -> Trial {
 }
 
 pub(crate) fn run(trial: &Trial) -> History {
-    let stage = Stage { subject: PathBuf::from("/"), scratch: None, worker: 0 };
+    let stage = Stage { subject: PathBuf::from("/"), scratch: None, worker: worker() };
     engine().run(trial, &stage, &Stop::default()).expect("the engine carries the trial out")
 }
 
@@ -115,7 +127,7 @@ pub(crate) fn running(word: &str) -> usize {
     lines.filter(|line| String::from_utf8_lossy(line).split('\0').any(|part| part == word)).count()
 }
 
-/// How often a determinism test repeats a run; more by `DEADBEAT_REPEATS`.
-pub(crate) fn repeats() -> usize {
-    std::env::var("DEADBEAT_REPEATS").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
+/// How often a test repeats a run: so often, or as `DEADBEAT_REPEATS` says.
+pub(crate) fn repeats(default: usize) -> usize {
+    std::env::var("DEADBEAT_REPEATS").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
