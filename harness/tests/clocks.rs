@@ -132,3 +132,11 @@ fn waits_of_node() {
 fn waits_of_sh() {
     expect_truth(&["/bin/sh", &guest("clocks.sh")], 10, 5);
 }
+
+#[test]
+fn waits_of_timerfd() {
+    for flags in [&[][..], &["-static"][..]] {
+        let Some((_folder, program)) = compiled("timerfd.c", flags) else { return };
+        expect_truth(&[&program], 0, 15);
+    }
+}
