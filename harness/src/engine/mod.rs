@@ -17,6 +17,7 @@ mod anchor;
 mod casting;
 mod court;
 mod deeds;
+pub mod exceptions;
 pub mod fuse;
 mod ground;
 mod inner;
