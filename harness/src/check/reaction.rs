@@ -5,15 +5,16 @@
 //! the holder did.
 
 use super::beats::{Failure, failures};
+use super::story::what_failed;
 use super::told;
 use super::view::{Death, End, Hold, View};
-use super::{Check, Finding, Kind};
+use super::{Check, Doubt, Finding, Kind};
 use crate::plan::Reaction;
 use crate::role::Role;
 use crate::time::Nanos;
 
 /// An owner that did nothing of what it claims or, being the holder, of what the scenario expects.
-pub(crate) fn reaction(view: &View<'_>) -> Vec<Finding> {
+pub(crate) fn reaction(view: &View<'_>, _: &mut Vec<Doubt>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for hold in &view.holds {
         let asked = [view.trial.claims.on_failure.as_slice(), expected(view, hold)];
@@ -126,19 +127,6 @@ fn words(reactions: &[Reaction]) -> String {
         })
         .collect();
     if words.is_empty() { "nothing".to_owned() } else { words.join(" or ") }
-}
-
-/// `utimes on resource.lock: ENOSPC`, for a story.
-pub(crate) fn what_failed(failure: &Failure) -> String {
-    let kinds: Vec<&str> = failure.kinds.iter().map(|kind| kind.as_str()).collect();
-    let errnos: Vec<String> = failure.errnos.iter().map(ToString::to_string).collect();
-    let how = if errnos.is_empty() { "without an error".to_owned() } else { errnos.join(", ") };
-    let paths: Vec<&str> = failure
-        .paths
-        .iter()
-        .map(|path| if path.is_empty() { "the lock directory" } else { path })
-        .collect();
-    format!("{} on {}: {how}", kinds.join(", "), paths.join(", "))
 }
 
 #[cfg(test)]

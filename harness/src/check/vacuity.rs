@@ -2,26 +2,25 @@
 //!
 //! Pure. Gives reasons for doubt; none of them hides a finding.
 
-use super::Doubt;
 use super::beats::{Failure, failures};
 use super::liveness::waits;
 use super::reaction::reactions;
 use super::view::{Death, End, Hold, View};
+use super::{Doubt, Finding};
 use crate::history::What;
 use crate::plan::Reaction;
 use crate::role::Role;
 use crate::time::Nanos;
 use crate::witness::Said;
 
-/// Everything that makes the run prove less than it should.
-pub(crate) fn vacuity(view: &View<'_>) -> Vec<Doubt> {
-    let mut doubts = Vec::new();
-    troubles(view, &mut doubts);
-    unfired(view, &mut doubts);
-    unlived(view, &mut doubts);
-    untried(view, &mut doubts);
-    unelapsed(view, &mut doubts);
-    doubts
+/// Everything that makes the run prove less than it should. It finds nothing against the lock.
+pub(crate) fn vacuity(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Vec<Finding> {
+    troubles(view, doubts);
+    unfired(view, doubts);
+    unlived(view, doubts);
+    untried(view, doubts);
+    unelapsed(view, doubts);
+    Vec::new()
 }
 
 fn troubles(view: &View<'_>, doubts: &mut Vec<Doubt>) {

@@ -6,7 +6,7 @@
 
 use super::beats::{Failure, failures};
 use super::mention::Mention;
-use super::reaction::what_failed;
+use super::story::what_failed;
 use super::told;
 use super::view::{Hold, View};
 use super::{Check, Doubt, Finding, Kind};
