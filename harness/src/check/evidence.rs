@@ -64,20 +64,26 @@ fn taken_from<'v>(view: &'v View<'_>, owner: &Hold, heir: &Hold) -> Option<&'v O
 fn unproven(view: &View<'_>, owner: &Hold, heir: &Hold, disk: &OnDisk) -> Finding {
     let until = owner.sure_end().min(heir.sure_end()).max(heir.taken);
     let why = match (&disk.lost, disk.was_taken()) {
-        (Some(lost), true) if lost.by == heir.role => "it had taken away what was another's",
-        (Some(_), true) => "what the owner had was taken away by another",
-        _ => "the owner's lock was there for it to see",
+        (Some(lost), true) if lost.by == heir.role => {
+            format!("{} had taken away what was another's", heir.role)
+        }
+        (Some(lost), true) => format!(
+            "{} came to a free name, but it was {} that had freed it, not its owner",
+            heir.role, lost.by
+        ),
+        _ => format!("the owner's lock was there for {} to see", heir.role),
     };
     let story = format!(
         "{owner_role} was inside from {from} and alive when {heir_role} entered at {entered}.{beats}\
-         {disk}{belief} {heir_role} took the lock for free. That was wrong: {why}, the owner lived, \
-         no fencing token kept the two apart, and an old time on a file proves no death.",
+         {disk}{belief} {heir_role} took the lock for free and entered. That was wrong: {why}; the \
+         owner lived, no two fencing tokens kept them apart, and an old time on a file proves no \
+         death.",
         owner_role = owner.role,
         heir_role = heir.role,
         from = story::ms(view, owner.taken.at),
         entered = story::ms(view, heir.taken.at),
         beats = story::beats(view, owner, heir.taken),
-        disk = story::on_disk(view, owner, Some(disk)),
+        disk = story::disk_when_entered(view, owner, heir),
         belief = story::belief(view, owner, heir.taken),
     );
     Finding {

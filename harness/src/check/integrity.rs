@@ -102,8 +102,8 @@ fn finding(view: &View<'_>, touch: &Touch, kind: Kind) -> Finding {
     };
     let story = format!(
         "{owner_role} {now}. At {at} {by}{state} {did} {path}{made} ({op}).{disk}{belief} That was \
-         wrong: what one has not made, or has lost, is not one's own. {harm}; it was inside for \
-         another {rest}, and {told}.",
+         wrong: what one has not made, or has lost, is not one's own. {harm}; {owner_role} was inside \
+         for another {rest}, and {told}.",
         owner_role = owner.role,
         at = story::ms(view, touch.at.at),
         by = touch.by,
@@ -139,17 +139,17 @@ fn state_of(view: &View<'_>, touch: &Touch) -> String {
     let Some(own) = own_stay(view, touch) else {
         return ", on its way in,".to_owned();
     };
-    let (from, end) = (story::ms(view, own.taken.at), story::ms(view, own.sure_end().at));
+    let from = story::ms(view, own.taken.at);
     match touch.phase {
         Phase::Inside(_) => format!(", inside since {from},"),
-        _ => format!(", which had entered at {from} and {} at {end},", story::ended(own)),
+        _ => format!(", which had entered at {from} and {},", story::ended(view, own)),
     }
 }
 
 /// What had become of the lock of the role that touched, by the end of its stay.
 fn own_disk(view: &View<'_>, touch: &Touch) -> String {
     match own_stay(view, touch) {
-        Some(own) => story::on_disk(view, own, view.ledger.when_over(own)),
+        Some(own) => story::disk_when_over(view, own),
         None => String::new(),
     }
 }
@@ -164,7 +164,7 @@ fn own_belief(view: &View<'_>, touch: &Touch) -> String {
             story::ms(view, told.at),
             touch.at.at.since(told.at),
         ),
-        None => format!(" {} took it for its own: it had been told nothing.", touch.by),
+        None => format!(" {} took it for its own: {}.", touch.by, story::unheard(view, own)),
     }
 }
 
@@ -179,6 +179,6 @@ fn told_of(view: &View<'_>, owner: &Hold, touch: &Touch) -> String {
                 story::ms(view, told.at)
             )
         }
-        None => "nothing told it".to_owned(),
+        None => "was told nothing after it".to_owned(),
     }
 }

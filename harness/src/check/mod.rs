@@ -14,8 +14,6 @@ mod reaction;
 pub(crate) mod script;
 mod story;
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod tests;
 mod told;
 mod vacuity;
@@ -213,6 +211,24 @@ pub fn was_too_slow(history: &History) -> bool {
 }
 
 impl Kind {
+    /// Every kind.
+    #[cfg(test)]
+    pub(crate) const ALL: &[Kind] = &[
+        Kind::ToldIgnored,
+        Kind::ToldLate,
+        Kind::DoubleHeld,
+        Kind::Fenced,
+        Kind::IgnoredFailure,
+        Kind::Stuck,
+        Kind::FalseCompromise,
+        Kind::Crashed,
+        Kind::Silent,
+        Kind::Vague,
+        Kind::UnprovenSteal,
+        Kind::WrongfulRelease,
+        Kind::ZombieRefresh,
+    ];
+
     /// The word of CONTRACTS.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -3,7 +3,7 @@
 //! Pure. Each sentence is made from events of the history, and left out where there is none: a
 //! story says nothing that the history does not show.
 
-use super::beats::{self, Failure, failures};
+use super::beats::{self, Failure, failure_before};
 use super::ledger::OnDisk;
 use super::told;
 use super::view::{End, Hold, Point, View};
@@ -17,13 +17,22 @@ pub(crate) fn ms(view: &View<'_>, at: Nanos) -> String {
     format!("{:.0} ms", view.ms(at).round() + 0.0)
 }
 
-/// How a stay ended, as a verb.
-pub(crate) fn ended(hold: &Hold) -> &'static str {
+/// How a stay ended, and when: `left at 6000 ms`.
+pub(crate) fn ended(view: &View<'_>, hold: &Hold) -> String {
     match hold.end {
-        End::Left(_) => "left",
-        End::Aborted(_) => "aborted",
-        End::Died { .. } => "died",
-        End::Open(_) => "was inside to the end of the run, which was",
+        End::Left(end) => format!("left at {}", ms(view, end.at)),
+        End::Aborted(end) => format!("aborted at {}", ms(view, end.at)),
+        End::Died { sure, gone, .. } if sure.at == gone.at => {
+            format!("died at {}", ms(view, gone.at))
+        }
+        End::Died { sure, gone, .. } => format!(
+            "died (last seen at {}, dead for certain at {})",
+            ms(view, sure.at),
+            ms(view, gone.at)
+        ),
+        End::Open(end) => {
+            format!("was inside to the end of the run, which was at {}", ms(view, end.at))
+        }
     }
 }
 
@@ -33,8 +42,7 @@ pub(crate) fn beats(view: &View<'_>, hold: &Hold, until: Point) -> String {
     if view.trial.plan.files.heartbeat.is_empty() {
         return String::new();
     }
-    let failures = failures(view, hold);
-    let failure = failures.iter().rfind(|failure| failure.since.seq < until.seq);
+    let failure = failure_before(view, hold, until.seq);
     let good = last_good_beat(view, hold, until);
     let last = match good {
         Some(good) => format!(
@@ -49,7 +57,7 @@ pub(crate) fn beats(view: &View<'_>, hold: &Hold, until: Point) -> String {
             " The beats of {} failed from {} on ({}), {}; {last}.",
             hold.role,
             ms(view, failure.since.at),
-            what_failed(failure),
+            what_failed(&failure),
             if failure.until.seq < until.seq {
                 format!("until {}", ms(view, failure.until.at))
             } else {
@@ -69,11 +77,22 @@ fn last_good_beat(view: &View<'_>, hold: &Hold, until: Point) -> Option<Point> {
     worked.map(Point::of)
 }
 
-/// ` On disk: …`: what had become of a stay's files.
-pub(crate) fn on_disk(view: &View<'_>, owner: &Hold, disk: Option<&OnDisk>) -> String {
+/// ` On disk …`: what had become of a stay's files when another entered.
+pub(crate) fn disk_when_entered(view: &View<'_>, owner: &Hold, heir: &Hold) -> String {
+    let disk = view.ledger.when_entered(owner, heir);
+    on_disk(view, owner, disk, &format!("when {} entered", heir.role))
+}
+
+/// ` On disk …`: what had become of a stay's files by its end.
+pub(crate) fn disk_when_over(view: &View<'_>, owner: &Hold) -> String {
+    let when = format!("when the stay of {} ended", owner.role);
+    on_disk(view, owner, view.ledger.when_over(owner), &when)
+}
+
+fn on_disk(view: &View<'_>, owner: &Hold, disk: Option<&OnDisk>, when: &str) -> String {
     let Some(disk) = disk else { return String::new() };
     let Some(path) = disk.path.as_deref() else {
-        return format!(" On disk: no lock file that {} had made.", owner.role);
+        return format!(" On disk {when}: no lock file that {} was seen to make.", owner.role);
     };
     let mut facts = Vec::new();
     if let Some((at, number)) = disk.struck {
@@ -83,7 +102,7 @@ pub(crate) fn on_disk(view: &View<'_>, owner: &Hold, disk: Option<&OnDisk>) -> S
     }
     if let Some(lost) = &disk.lost {
         facts.push(format!(
-            "{} had {} {}, which {} had made, at {}",
+            "{} had {} {}, which was {}'s, at {}",
             lost.by,
             took_away(lost.kind),
             shown(&lost.path),
@@ -98,7 +117,8 @@ pub(crate) fn on_disk(view: &View<'_>, owner: &Hold, disk: Option<&OnDisk>) -> S
             (false, false) => format!("it was gone, by {} itself", owner.role),
         });
     }
-    format!(" On disk: the lock of {} was {}; {}.", owner.role, shown(path), facts.join(", and "))
+    let facts = facts.join(", and ");
+    format!(" On disk {when}: the lock of {} was {}; {facts}.", owner.role, shown(path))
 }
 
 /// What an operation does to the file that it takes away, as a participle.
@@ -132,10 +152,18 @@ pub(crate) fn belief(view: &View<'_>, owner: &Hold, heir: Point) -> String {
             ms(view, told.at),
             told.at.since(heir.at),
         ),
-        None => format!(
-            " {} took the lock for its own: it was told nothing while it was inside.",
-            owner.role
-        ),
+        None => format!(" {} took the lock for its own: {}.", owner.role, unheard(view, owner)),
+    }
+}
+
+/// That no word stood while a stay lasted: there was none, or it was taken back.
+pub(crate) fn unheard(view: &View<'_>, owner: &Hold) -> String {
+    let end = owner.last_end().seq.saturating_add(1);
+    match told::first(view, owner, owner.taken.seq, end) {
+        Some(told) => {
+            format!("what it was told at {} was over or taken back by then", ms(view, told.at))
+        }
+        None => "it was told nothing while it was inside".to_owned(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::entries::{Claim, File, FileId, Player, Record};
 use super::{Harm, Ledger, Loss, OnDisk, Phase, Touch};
 use crate::check::view::{Hold, Point};
 use crate::fault::Target;
@@ -14,52 +15,7 @@ use crate::witness::Said;
 
 /// How many names may move with their folders in one history. A subject that fills a folder and
 /// renames it again and again makes as much work as it likes.
-const NAMES_MOVED_MAX: usize = 1_000_000;
-
-/// One role's n-th try at the lock, counted from 0, and the stay that it leads to.
-pub(super) type Claim = (Role, usize);
-
-/// A place in the list of all files that were seen.
-pub(super) type FileId = usize;
-
-/// One file, for as long as anybody knows it.
-#[derive(Debug)]
-struct File {
-    ino: Option<u64>,
-    created: Option<Claim>,
-    /// Whose bytes they are.
-    maker: Option<Claim>,
-    /// Whose lock it is in the place of.
-    stands_for: Option<Claim>,
-    made: Point,
-    /// How many names it has under lock paths.
-    places: usize,
-}
-
-/// What one claim has on disk.
-#[derive(Debug, Default)]
-struct Record {
-    path: Option<String>,
-    /// How many of its files have a name under a lock path.
-    standing: usize,
-    lost: Option<Loss>,
-    struck: Option<(Point, u32)>,
-    is_unclear: bool,
-    /// Touches that count only if it makes no other file before it enters.
-    before_entering: Vec<usize>,
-}
-
-/// What is known of a role.
-#[derive(Debug)]
-struct Player {
-    phase: Phase,
-    /// How many stays of it have begun.
-    begun: usize,
-    /// The files on which it was given a kernel lock in this try.
-    locked: BTreeSet<FileId>,
-    /// The kinds of operation by which it refreshed the heartbeat while inside, or tried to.
-    beats: BTreeSet<OpKind>,
-}
+const NAMES_MOVED_MAX: usize = 200_000;
 
 #[derive(Debug)]
 pub(super) struct Keeper<'a> {

@@ -23,11 +23,13 @@
 //! before that, it knew of. What an event of the scenario removes is a third party's doing. Where
 //! the operations contradict what is kept here (something unseen moved a file), it is nobody's.
 
+mod entries;
 mod keeper;
 
 use std::collections::BTreeMap;
 
-use self::keeper::{FileId, Keeper};
+use self::entries::FileId;
+use self::keeper::Keeper;
 use super::view::{Hold, Point};
 use crate::fault::matching::Files;
 use crate::history::Event;
