@@ -64,10 +64,23 @@ impl Failure {
 
 /// The failures of a stay, in order.
 pub(crate) fn failures(view: &View<'_>, hold: &Hold) -> Vec<Failure> {
+    let mut failures = stretches(view, hold, hold.last_end().seq.saturating_add(1));
+    failures.retain(|failure| failure.is_direct || matters(view, hold, failure));
+    failures
+}
+
+/// The last failure of a stay that began before a place, with what was seen of it up to there.
+pub(crate) fn failure_before(view: &View<'_>, hold: &Hold, until: u64) -> Option<Failure> {
+    let whole = failures(view, hold).into_iter().rfind(|failure| failure.since.seq < until)?;
+    stretches(view, hold, until).into_iter().find(|part| part.since == whole.since)
+}
+
+/// The stretches of failed attempts of a stay, seen up to a place.
+fn stretches(view: &View<'_>, hold: &Hold, until: u64) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut open: Option<Failure> = None;
     let mut held: BTreeSet<OpId> = BTreeSet::new();
-    for event in view.between(hold.taken.seq, hold.last_end().seq.saturating_add(1)) {
+    for event in view.between(hold.taken.seq, until) {
         let (op, outcome, fault) = match &event.what {
             What::Op { op, outcome, fault } => (op, Some(outcome), fault),
             What::Waiting { op, fault } => (op, None, fault),
@@ -100,7 +113,6 @@ pub(crate) fn failures(view: &View<'_>, hold: &Hold) -> Vec<Failure> {
         failure.until = hold.sure_end().max(failure.since);
         failures.push(failure);
     }
-    failures.retain(|failure| failure.is_direct || matters(view, hold, failure));
     failures
 }
 

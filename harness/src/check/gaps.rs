@@ -56,7 +56,7 @@ pub fn closed(ran: &[Ran<'_>], suite: &[&str]) -> Vec<(Vec<usize>, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::control;
+    use super::super::script::control;
     use super::*;
 
     fn trial(scenario: &str) -> Trial {

@@ -5,6 +5,7 @@
 
 use super::beats::failures;
 use super::reaction::left_early;
+use super::story;
 use super::view::{Death, End, Hold, Point, View};
 use super::{Check, Doubt, Finding, Kind};
 use crate::history::What;
@@ -85,6 +86,8 @@ fn expected_takeover(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Option<Finding
         tried.role,
         view.ms(tried.until.at),
     );
+    let last = view.holds.iter().rfind(|hold| hold.taken.seq < anchor.seq);
+    let story = story + &last.map_or(String::new(), |last| left_behind(view, last));
     Some(finding(view, Kind::Stuck, tried.role, from, story))
 }
 
@@ -185,6 +188,17 @@ fn gave_up_on_a_free_lock(view: &View<'_>) -> Option<Finding> {
         .find_map(|wait| gave_up_in_vain(view, wait))
 }
 
+/// Who held last, how that ended, and what it left on disk.
+fn left_behind(view: &View<'_>, last: &Hold) -> String {
+    format!(
+        " {} had been inside from {} and {}.{}",
+        last.role,
+        story::ms(view, last.taken.at),
+        story::ended(view, last),
+        story::disk_when_over(view, last),
+    )
+}
+
 fn gave_up_in_vain(view: &View<'_>, wait: &Wait) -> Option<Finding> {
     // Whoever is inside, or may be, holds rightly as far as the one who waits can tell.
     let mut earlier = view.holds.iter().filter(|hold| hold.taken.seq < wait.until.seq);
@@ -212,6 +226,7 @@ fn gave_up_in_vain(view: &View<'_>, wait: &Wait) -> Option<Finding> {
         last.role,
         view.ms(last.last_end().at),
     );
+    let story = story + &left_behind(view, last);
     Some(finding(view, Kind::Stuck, wait.role, free.at, story))
 }
 
@@ -265,7 +280,7 @@ fn false_compromise(view: &View<'_>) -> Option<Finding> {
              none, and live work was to be finished.",
             view.ms(end),
             end.since(hold.taken.at),
-        );
+        ) + &story::beats(view, hold, hold.sure_end());
         Some(finding(view, Kind::FalseCompromise, Role::Holder, end, story))
     })
 }
@@ -290,7 +305,17 @@ fn crashes(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Vec<Finding> {
         };
         match view.first_blow() {
             Some(blow) if blow.seq < event.seq => {
-                let story = format!("{text}, though none of its beats had failed.");
+                let inside = view.holds.iter().rfind(|hold| {
+                    hold.role == role && hold.taken.seq < event.seq && hold.may_cover(event.seq)
+                });
+                let state = inside.map_or(" It was not inside then.".to_owned(), |hold| {
+                    format!(" It was inside from {}.", story::ms(view, hold.taken.at))
+                        + &story::disk_when_over(view, hold)
+                });
+                let story = format!(
+                    "{text}, though no beat of it had failed, nothing had told it of trouble, and \
+                     the plan had not killed it.{state}"
+                );
                 findings.push(finding(view, Kind::Crashed, role, event.at, story));
             }
             _ => doubts.push(Doubt(format!("{text}, before anything was done to it"))),
@@ -333,104 +358,5 @@ impl Life {
                 let is_its = self.from < hold.taken.seq && hold.taken.seq < self.until;
                 hold.role == self.role && is_its && !failures(view, hold).is_empty()
             })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Outcome;
-    use super::super::testing::{HEIR, HOLDER, Story, control, holder_inside, kinds, trial};
-    use crate::history::What;
-    use crate::moment::{Anchor, Moment, Sign};
-    use crate::plan::{Act, Deed, Reach, Reaction, Takeover, Trial};
-    use crate::role::Who;
-    use crate::time::Nanos;
-
-    /// The holder is killed at 1 s; its heir is to be in within 2 s.
-    fn killing() -> Trial {
-        let mut trial = control();
-        let after =
-            |sign| Moment { anchor: Anchor::Role(Who::One(HOLDER), sign), offset: Nanos::ZERO };
-        trial.plan.events = vec![Act {
-            number: 1,
-            at: after(Sign::Entered),
-            what: Deed::Kill(Who::One(HOLDER), Reach::Tree),
-            text: "kill holder".to_owned(),
-        }];
-        trial.expect.takeover =
-            Some(Takeover { after: after(Sign::Dead), within: Nanos::from_ms(2000) });
-        // The later of the claim and the scenario's bound counts.
-        trial.claims.dead_owner_takeover = Some(Nanos::from_ms(1000));
-        trial
-    }
-
-    fn killed() -> Story {
-        let story = holder_inside().at(1000).killed(HOLDER);
-        let story = story.what(What::Done { event: 1, note: String::new() });
-        story.at(1020).dies(HOLDER).polls(HEIR)
-    }
-
-    #[test]
-    fn an_heir_in_time_is_fine_and_a_late_one_or_none_is_stuck() {
-        let entering = |at: u64| {
-            killed().at(at).says(HEIR, "entered").at(at + 1000).says(HEIR, "left").exits(HEIR, 0)
-        };
-        assert_eq!(entering(2900).end().judged(&killing()).outcome, Outcome::Held);
-        assert_eq!(kinds(&entering(3100).end().judged(&killing())), ["stuck"]);
-        let never = killed().at(13_000).says(HEIR, "gave-up").exits(HEIR, 0).end();
-        assert_eq!(kinds(&never.judged(&killing())), ["stuck"]);
-    }
-
-    #[test]
-    fn a_contender_that_stopped_trying_proves_nothing_of_a_takeover() {
-        let early = killed().at(1500).says(HEIR, "gave-up").exits(HEIR, 0).end();
-        let verdict = early.judged(&killing());
-        assert!(kinds(&verdict).is_empty());
-        assert_eq!(verdict.outcome, Outcome::Inconclusive);
-    }
-
-    #[test]
-    fn giving_up_on_a_held_lock_is_fine_and_on_a_free_one_is_stuck() {
-        let held = holder_inside().polls(HEIR).at(3000).says(HEIR, "gave-up").exits(HEIR, 0);
-        let held = held.at(6100).says(HOLDER, "left").says(HOLDER, "released").exits(HOLDER, 0);
-        assert_eq!(held.end().judged(&control()).outcome, Outcome::Held);
-        let free = holder_inside().polls(HEIR).at(6100).says(HOLDER, "left");
-        let free = free.says(HOLDER, "released").exits(HOLDER, 0).at(12_000);
-        let free = free.says(HEIR, "gave-up").exits(HEIR, 0).end();
-        assert_eq!(kinds(&free.judged(&control())), ["stuck"]);
-    }
-
-    #[test]
-    fn live_work_that_a_healed_fault_killed_is_a_false_compromise() {
-        let mut healing = trial();
-        healing.expect.holder = vec![Reaction::Finish];
-        let healed = holder_inside().polls(HEIR).at(400).beat(HOLDER, Some(5)).at(700);
-        let healed = healed.beat(HOLDER, None).polls(HEIR).at(1000);
-        let ends = |story: Story| story.exits(HEIR, 0).end().judged(&healing);
-        let aborted = healed.clone().says(HOLDER, "aborted").exits(HOLDER, 0);
-        assert_eq!(kinds(&ends(aborted.says(HEIR, "gave-up"))), ["false-compromise"]);
-        let early = healed.clone().says(HOLDER, "left").exits(HOLDER, 0);
-        assert_eq!(kinds(&ends(early.says(HEIR, "gave-up"))), ["false-compromise"]);
-        let whole = healed.at(6100).says(HOLDER, "left").exits(HOLDER, 0);
-        assert_eq!(ends(whole.says(HEIR, "gave-up")).outcome, Outcome::Held);
-    }
-
-    #[test]
-    fn a_crash_is_one_unless_the_beat_failed_or_the_plan_did_it() {
-        let blow = |story: Story| story.what(What::Done { event: 1, note: String::new() });
-        let ends =
-            |story: Story| story.polls(HEIR).at(12_500).says(HEIR, "gave-up").exits(HEIR, 0).end();
-        let mut trial = killing();
-        trial.expect.takeover = None;
-        trial.claims.dead_owner_takeover = None;
-        let crashed = ends(blow(holder_inside()).at(900).exits(HOLDER, 139));
-        assert_eq!(kinds(&crashed.judged(&trial)), ["crashed"]);
-        let before = ends(holder_inside().at(900).exits(HOLDER, 1)).judged(&control());
-        assert!(kinds(&before).iter().all(|kind| *kind != "crashed"), "{before:?}");
-        assert!(before.reason.is_some_and(|why| why.contains("before anything was done")));
-        let own = holder_inside().at(400).beat(HOLDER, Some(28)).at(900).exits(HOLDER, 1);
-        assert!(!kinds(&ends(own).judged(&self::trial())).contains(&"crashed"));
-        let told = blow(holder_inside()).says(HOLDER, "lost").at(900).exits(HOLDER, 1);
-        assert!(!kinds(&ends(told).judged(&trial)).contains(&"crashed"));
     }
 }

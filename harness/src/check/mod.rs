@@ -2,15 +2,17 @@
 //! no I/O, no engine.
 
 mod beats;
+mod evidence;
 mod exclusion;
 pub mod gaps;
+mod integrity;
+mod ledger;
 mod liveness;
 mod mention;
 mod reaction;
 #[cfg(test)]
 pub(crate) mod script;
-#[cfg(test)]
-mod testing;
+mod story;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -119,17 +121,41 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Doubt(pub(crate) String);
 
+/// One check: what it finds, and what it makes one doubt.
+pub(crate) type Judge = fn(&View<'_>, &mut Vec<Doubt>) -> Vec<Finding>;
+
+/// Every check by its name, in the order in which findings are shown.
+pub(crate) const CHECKS: &[(&str, Judge)] = &[
+    ("vacuity", vacuity::vacuity),
+    ("exclusion", exclusion::exclusion),
+    ("evidence", evidence::evidence),
+    ("integrity", integrity::integrity),
+    ("reaction", reaction::reaction),
+    ("liveness", liveness::liveness),
+    ("visibility", visibility::visibility),
+];
+
 /// Holds a history against what was promised. `today` is `YYYY-MM-DD`, for gaps to be reviewed.
 ///
 /// A finding that stands is worse than any doubt; a doubt is worse than a recorded gap.
 #[must_use]
 pub fn judge(trial: &Trial, history: &History, today: &str) -> Verdict {
+    judge_by(CHECKS, trial, history, today)
+}
+
+/// The same by some of the checks.
+pub(crate) fn judge_by(
+    checks: &[(&str, Judge)],
+    trial: &Trial,
+    history: &History,
+    today: &str,
+) -> Verdict {
     let view = View::new(trial, history);
-    let mut doubts = vacuity::vacuity(&view);
-    let mut findings = exclusion::exclusion(&view, &mut doubts);
-    findings.extend(reaction::reaction(&view));
-    findings.extend(liveness::liveness(&view, &mut doubts));
-    findings.extend(visibility::visibility(&view, &mut doubts));
+    let mut doubts = Vec::new();
+    let mut findings = Vec::new();
+    for (_, check) in checks {
+        findings.extend(check(&view, &mut doubts));
+    }
     let mut verdict = Verdict { outcome: Outcome::Held, reason: None, findings };
     if !doubts.is_empty() {
         verdict.outcome = Outcome::Inconclusive;
@@ -185,6 +211,24 @@ pub fn was_too_slow(history: &History) -> bool {
 }
 
 impl Kind {
+    /// Every kind.
+    #[cfg(test)]
+    pub(crate) const ALL: &[Kind] = &[
+        Kind::ToldIgnored,
+        Kind::ToldLate,
+        Kind::DoubleHeld,
+        Kind::Fenced,
+        Kind::IgnoredFailure,
+        Kind::Stuck,
+        Kind::FalseCompromise,
+        Kind::Crashed,
+        Kind::Silent,
+        Kind::Vague,
+        Kind::UnprovenSteal,
+        Kind::WrongfulRelease,
+        Kind::ZombieRefresh,
+    ];
+
     /// The word of CONTRACTS.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

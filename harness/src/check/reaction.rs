@@ -5,15 +5,16 @@
 //! the holder did.
 
 use super::beats::{Failure, failures};
+use super::story::{self, what_failed};
 use super::told;
 use super::view::{Death, End, Hold, View};
-use super::{Check, Finding, Kind};
+use super::{Check, Doubt, Finding, Kind};
 use crate::plan::Reaction;
 use crate::role::Role;
 use crate::time::Nanos;
 
 /// An owner that did nothing of what it claims or, being the holder, of what the scenario expects.
-pub(crate) fn reaction(view: &View<'_>) -> Vec<Finding> {
+pub(crate) fn reaction(view: &View<'_>, _: &mut Vec<Doubt>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for hold in &view.holds {
         let asked = [view.trial.claims.on_failure.as_slice(), expected(view, hold)];
@@ -107,11 +108,23 @@ fn ignored(view: &View<'_>, hold: &Hold, failure: &Failure, did: &[Reaction]) ->
             words(&view.trial.claims.on_failure),
             words(&view.trial.expect.holder),
             heir.map_or(String::new(), |heir| {
-                format!("; another entered at {:.0} ms", view.ms(heir.at))
+                format!("; another entered at {}", story::ms(view, heir.at))
             }),
-        ),
+        ) + &told_and_disk(view, hold, failure),
         violates: true,
     }
+}
+
+/// What the owner knew of a failure, and what had become of its lock by the end of its stay.
+fn told_and_disk(view: &View<'_>, hold: &Hold, failure: &Failure) -> String {
+    let end = hold.last_end().seq.saturating_add(1);
+    let told = told::standing(view, hold, failure.since.seq)
+        .or_else(|| told::first(view, hold, failure.since.seq, end));
+    let knew = match told {
+        Some(told) => format!(" It was told at {}.", story::ms(view, told.at)),
+        None => " It was told nothing of that while it was inside.".to_owned(),
+    };
+    knew + &story::disk_when_over(view, hold)
 }
 
 /// Reactions as words, for a story.
@@ -126,99 +139,4 @@ fn words(reactions: &[Reaction]) -> String {
         })
         .collect();
     if words.is_empty() { "nothing".to_owned() } else { words.join(" or ") }
-}
-
-/// `utimes on resource.lock: ENOSPC`, for a story.
-pub(crate) fn what_failed(failure: &Failure) -> String {
-    let kinds: Vec<&str> = failure.kinds.iter().map(|kind| kind.as_str()).collect();
-    let errnos: Vec<String> = failure.errnos.iter().map(ToString::to_string).collect();
-    let how = if errnos.is_empty() { "without an error".to_owned() } else { errnos.join(", ") };
-    let paths: Vec<&str> = failure
-        .paths
-        .iter()
-        .map(|path| if path.is_empty() { "the lock directory" } else { path })
-        .collect();
-    format!("{} on {}: {how}", kinds.join(", "), paths.join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::{HEIR, HOLDER, Story, control, holder_inside, kinds, trial};
-    use crate::plan::{Reaction, Trial};
-
-    /// Beats fail from 400 ms on; then what `reacts` says happens.
-    fn failing(reacts: impl Fn(Story) -> Story) -> Story {
-        let mut story = holder_inside().polls(HEIR);
-        for n in 0..3 {
-            story = story.at(400 + n * 300).beat(HOLDER, Some(28));
-        }
-        let story = story.prints(HOLDER, "utimes lock: ENOSPC").at(1300);
-        reacts(story).exits(HEIR, 0).end()
-    }
-
-    fn to_the_end(story: Story) -> Story {
-        story.at(6100).says(HOLDER, "left").exits(HOLDER, 0).says(HEIR, "gave-up")
-    }
-
-    fn asked(claims: &[Reaction], expects: &[Reaction]) -> Trial {
-        let mut trial = trial();
-        trial.claims.on_failure = claims.to_vec();
-        trial.expect.holder = expects.to_vec();
-        trial
-    }
-
-    #[test]
-    fn a_holder_that_does_nothing_ignores_the_failure() {
-        let verdict = failing(to_the_end).judged(&asked(&[Reaction::Abort], &[]));
-        assert_eq!(kinds(&verdict), ["ignored-failure"]);
-        // Who promises nothing, and of whom nothing is expected, breaks nothing.
-        assert!(kinds(&failing(to_the_end).judged(&asked(&[], &[]))).is_empty());
-        let expected = failing(to_the_end).judged(&asked(&[], &[Reaction::MarkUnhealthy]));
-        assert_eq!(kinds(&expected), ["ignored-failure"]);
-    }
-
-    #[test]
-    fn claim_and_expectation_must_each_be_met() {
-        let marks = |story: Story| to_the_end(story.says(HOLDER, "degraded op=utimes"));
-        let only = |one| asked(&[one], &[]);
-        assert!(kinds(&failing(marks).judged(&only(Reaction::MarkUnhealthy))).is_empty());
-        assert_eq!(kinds(&failing(marks).judged(&only(Reaction::Abort))), ["ignored-failure"]);
-        let both = asked(&[Reaction::Abort], &[Reaction::MarkUnhealthy]);
-        assert_eq!(kinds(&failing(marks).judged(&both)), ["ignored-failure"]);
-    }
-
-    #[test]
-    fn aborting_dying_and_releasing_are_reactions() {
-        let aborts = |s: Story| s.at(1600).says(HOLDER, "aborted").exits(HOLDER, 0);
-        let dies = |s: Story| s.at(1600).exits(HOLDER, 1);
-        let leaves = |s: Story| s.at(1600).says(HOLDER, "left").exits(HOLDER, 0);
-        for reacts in [aborts, dies] {
-            let verdict = failing(reacts).judged(&asked(&[Reaction::Abort], &[]));
-            assert!(!kinds(&verdict).contains(&"ignored-failure"), "{verdict:?}");
-        }
-        let released = failing(leaves).judged(&asked(&[Reaction::Release], &[]));
-        assert!(!kinds(&released).contains(&"ignored-failure"));
-        let not_released = failing(leaves).judged(&asked(&[Reaction::MarkUnhealthy], &[]));
-        assert!(kinds(&not_released).contains(&"ignored-failure"));
-    }
-
-    #[test]
-    fn a_failure_that_heals_before_stale_asks_for_nothing() {
-        let healed = holder_inside().prints(HOLDER, "x").polls(HEIR).at(400);
-        let healed = healed.beat(HOLDER, Some(28)).at(700).beat(HOLDER, None);
-        let healed = to_the_end(healed).exits(HEIR, 0).end();
-        assert!(kinds(&healed.judged(&trial())).is_empty());
-    }
-
-    #[test]
-    fn a_path_that_is_gone_is_a_failed_beat() {
-        use crate::op::OpKind;
-        for path in ["", "lock", "lock/beat"] {
-            let gone = holder_inside().polls(HEIR).at(400);
-            let gone = gone.op(HOLDER, OpKind::Lookup, path, Some(2));
-            let gone = to_the_end(gone).exits(HEIR, 0).end();
-            let verdict = gone.judged(&control());
-            assert!(kinds(&verdict).contains(&"ignored-failure"), "{path}: {verdict:?}");
-        }
-    }
 }

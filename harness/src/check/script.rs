@@ -3,12 +3,17 @@
 //! The dull setting: stale after 1 s, beats every 300 ms on `resource.lock/beat`, ticks of 30 ms, a
 //! holder of 6 s and two contenders of 1 s that try for 12 s; strict, aborting, telling all.
 
-use crate::check::testing::{self, control};
-use crate::check::{Kind, Verdict, judge};
+use std::collections::BTreeMap;
+
+use crate::check::{Judge, Kind, Verdict, judge, judge_by};
+use crate::fault::{Effect, Ops, Rule, Target, Times};
 use crate::history::{History, Stream, What};
 use crate::moment::{Anchor, Moment, Sign};
 use crate::op::{Errno, Op, OpId, OpKind, Outcome};
-use crate::plan::{Act, Deed, KnownGap, LockFiles, Part, Takeover, Trial};
+use crate::plan::{
+    Act, Bounds, Claims, Deed, Detail, Exclusion, Expect, ExpectExclusion, KnownGap, LockFiles,
+    Part, Plan, Reaction, Takeover, Timing, Trial, World,
+};
 use crate::role::{Role, Who};
 use crate::time::Nanos;
 use crate::witness;
@@ -31,14 +36,8 @@ pub(crate) struct Script {
 impl Script {
     /// The dull setting, with all roles started.
     pub(crate) fn new() -> Script {
-        let mut trial = control();
-        trial.scenario = "family/name".to_owned();
-        trial.plan.files = LockFiles {
-            name: LOCK.to_owned(),
-            lock: vec![LOCK.to_owned()],
-            heartbeat: vec![BEAT.to_owned()],
-        };
-        let mut script = Script { trial, history: History::default(), now: Nanos::ZERO, ops: 0 };
+        let mut script =
+            Script { trial: control(), history: History::default(), now: Nanos::ZERO, ops: 0 };
         script.starts(HOLDER).starts(C1);
         script
     }
@@ -57,13 +56,13 @@ impl Script {
 
     /// Fault 1: every refresh of the holder fails.
     pub(crate) fn with_fault(&mut self) -> &mut Script {
-        self.trial.plan.faults = testing::trial().plan.faults;
+        self.trial.plan.faults = vec![failing_beats()];
         self
     }
 
     /// Event `number` of the plan.
-    pub(crate) fn with_event(&mut self, number: u32, what: Deed) -> &mut Script {
-        let text = format!("{what:?}");
+    pub(crate) fn with_event(&mut self, number: u32, what: Deed, text: &str) -> &mut Script {
+        let text = text.to_owned();
         self.trial.plan.events.push(Act { number, at: Moment::START, what, text });
         self
     }
@@ -149,6 +148,47 @@ impl Script {
         self.push(What::Op { op, outcome, fault })
     }
 
+    /// Makes a file or folder with this inode.
+    pub(crate) fn makes(&mut self, role: Role, kind: OpKind, path: &str, ino: u64) -> &mut Script {
+        self.does(role, kind, path, Ok(0), |_, outcome, _| outcome.ino = Some(ino))
+    }
+
+    /// Does to a file with this inode what works.
+    pub(crate) fn acts(&mut self, role: Role, kind: OpKind, path: &str, ino: u64) -> &mut Script {
+        self.does(role, kind, path, Ok(1), |op, outcome, _| {
+            (op.ino, outcome.ino) = (Some(ino), Some(ino));
+        })
+    }
+
+    /// Moves or links a file with this inode to another name.
+    pub(crate) fn moves(
+        &mut self,
+        role: Role,
+        kind: OpKind,
+        [from, to]: [&str; 2],
+        ino: u64,
+    ) -> &mut Script {
+        self.does(role, kind, from, Ok(0), |op, outcome, _| {
+            (op.ino, outcome.ino) = (Some(ino), Some(ino));
+            op.to = Some(to.to_owned());
+        })
+    }
+
+    /// Takes a mkdir lock: its folder gets this inode, the beat in it the next one.
+    pub(crate) fn takes(&mut self, role: Role, ino: u64) -> &mut Script {
+        self.makes(role, OpKind::Mkdir, LOCK, ino).makes(role, OpKind::Create, BEAT, ino + 1)
+    }
+
+    /// Removes a mkdir lock, whoever took it.
+    pub(crate) fn clears(&mut self, role: Role, ino: u64) -> &mut Script {
+        self.acts(role, OpKind::Unlink, BEAT, ino + 1).acts(role, OpKind::Rmdir, LOCK, ino)
+    }
+
+    /// A beat that works, on the beat of a mkdir lock with this inode.
+    pub(crate) fn beats_on(&mut self, role: Role, ino: u64) -> &mut Script {
+        self.acts(role, OpKind::Utimes, BEAT, ino + 1)
+    }
+
     /// A beat that works.
     pub(crate) fn beats(&mut self, role: Role) -> &mut Script {
         self.does(role, OpKind::Utimes, BEAT, Ok(0), |_, _, _| {})
@@ -217,6 +257,12 @@ impl Script {
         judge(&self.trial, &self.history, "2026-06-01")
     }
 
+    /// The same by some of the checks only.
+    pub(crate) fn verdict_by(&mut self, checks: &[(&str, Judge)]) -> Verdict {
+        self.push(What::End);
+        judge_by(checks, &self.trial, &self.history, "2026-06-01")
+    }
+
     /// The history so far, ended here.
     pub(crate) fn history(&mut self) -> &History {
         self.push(What::End);
@@ -227,4 +273,77 @@ impl Script {
 /// The kinds that stand against the lock, in order of finding.
 pub(crate) fn standing(verdict: &Verdict) -> Vec<Kind> {
     verdict.findings.iter().filter(|finding| finding.violates).map(|finding| finding.kind).collect()
+}
+
+/// Fault 1: every beat of the holder fails, from its entering on.
+fn failing_beats() -> Rule {
+    Rule {
+        number: 1,
+        who: Who::One(HOLDER),
+        on: Target::Heartbeat,
+        ops: Ops { refresh: true, kinds: Vec::new() },
+        effect: Effect::Error { errno: Errno(28), apply: false },
+        from: Moment { anchor: Anchor::Role(Who::One(HOLDER), Sign::Entered), offset: Nanos::ZERO },
+        until: None,
+        times: Times::All,
+        synthetic: true,
+    }
+}
+
+/// Stale after 1 s, a beat each 300 ms, a holder of 6 s and a contender of 1 s; no fault.
+pub(crate) fn control() -> Trial {
+    let unit = Nanos::from_ms(1000);
+    let part = |role, hold| Part {
+        role,
+        argv: vec!["lock".to_owned()],
+        env: BTreeMap::new(),
+        starts: Moment::START,
+        hold: Nanos::from_ms(hold),
+        patience: Nanos::from_ms(12_000),
+        acquires: 1,
+        stall: None,
+    };
+    Trial {
+        scenario: "family/name".to_owned(),
+        subject: "lock@default".to_owned(),
+        plan: Plan {
+            seed: 0,
+            timing: Timing {
+                stale: Some(unit),
+                beat: Some(Nanos::from_ms(300)),
+                stale_unit: unit,
+                beat_unit: Nanos::from_ms(300),
+                tick: Nanos::from_ms(30),
+            },
+            files: LockFiles {
+                name: LOCK.to_owned(),
+                lock: vec![LOCK.to_owned()],
+                heartbeat: vec![BEAT.to_owned()],
+            },
+            cast: vec![part(HOLDER, 6000), part(C1, 1000)],
+            world: World::default(),
+            faults: Vec::new(),
+            events: Vec::new(),
+            bounds: Bounds {
+                wall: Nanos::from_ms(60_000),
+                events: 1000,
+                output: 1000,
+                processes: 100,
+            },
+        },
+        claims: Claims {
+            exclusion: Exclusion::Strict,
+            on_failure: vec![Reaction::Abort],
+            dead_owner_takeover: Some(Nanos::from_ms(3000)),
+            warns: vec![Detail::LockPath, Detail::Operation, Detail::Errno],
+        },
+        expect: Expect {
+            exclusion: ExpectExclusion::Held,
+            holder: Vec::new(),
+            warning: Vec::new(),
+            takeover: None,
+        },
+        gaps: Vec::new(),
+        warnings: Vec::new(),
+    }
 }

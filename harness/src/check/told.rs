@@ -66,6 +66,12 @@ pub(crate) fn between(view: &View<'_>, hold: &Hold, from: u64, until: u64) -> Op
     told
 }
 
+/// The first notice between two places, whether or not it was taken back later.
+pub(crate) fn first(view: &View<'_>, hold: &Hold, from: u64, until: u64) -> Option<Point> {
+    let told = of_role(view.between(from.max(hold.taken.seq), until), hold);
+    told.filter(|event| is_notice(&event.what)).map(Point::of).next()
+}
+
 /// Whether the role was told anything from `from` on, in time or late, inside or after.
 pub(crate) fn ever(view: &View<'_>, hold: &Hold, from: u64) -> bool {
     let since = view.between(from.saturating_sub(1), u64::MAX);

@@ -4,26 +4,25 @@
 
 use std::collections::BTreeSet;
 
-use super::Doubt;
 use super::beats::{Failure, failures};
 use super::liveness::waits;
 use super::reaction::reactions;
 use super::view::{Death, End, Hold, View};
+use super::{Doubt, Finding};
 use crate::history::What;
 use crate::plan::Reaction;
 use crate::role::Role;
 use crate::time::Nanos;
 use crate::witness::Said;
 
-/// Everything that makes the run prove less than it should.
-pub(crate) fn vacuity(view: &View<'_>) -> Vec<Doubt> {
-    let mut doubts = Vec::new();
-    troubles(view, &mut doubts);
-    unfired(view, &mut doubts);
-    unlived(view, &mut doubts);
-    untried(view, &mut doubts);
-    unelapsed(view, &mut doubts);
-    doubts
+/// Everything that makes the run prove less than it should. It finds nothing against the lock.
+pub(crate) fn vacuity(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Vec<Finding> {
+    troubles(view, doubts);
+    unfired(view, doubts);
+    unlived(view, doubts);
+    untried(view, doubts);
+    unelapsed(view, doubts);
+    Vec::new()
 }
 
 fn troubles(view: &View<'_>, doubts: &mut Vec<Doubt>) {
@@ -181,110 +180,4 @@ fn is_put_to_the_test(view: &View<'_>, hold: &Hold, failure: &Failure, stale: Na
     // Who was displaced already has shown what there is to show.
     let has_heir = view.heirs(hold).next().is_some();
     !has_contender || has_reacted || is_tried || has_heir
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Outcome;
-    use super::super::testing::{HEIR, HOLDER, Story, control, holder_inside, kinds, trial};
-    use crate::history::{TOO_SLOW, What};
-    use crate::op::OpKind;
-
-    fn whole(story: Story) -> Story {
-        let story = story.at(6100).says(HOLDER, "left").says(HOLDER, "released");
-        let story = story.exits(HOLDER, 0).says(HEIR, "entered");
-        story.at(7300).says(HEIR, "left").exits(HEIR, 0).end()
-    }
-
-    fn doubt_of(story: &Story, trial: &crate::plan::Trial) -> String {
-        let verdict = story.judged(trial);
-        assert_eq!(verdict.outcome, Outcome::Inconclusive, "{verdict:?}");
-        verdict.reason.expect("a doubt has words")
-    }
-
-    #[test]
-    fn a_full_control_is_no_empty_pass() {
-        assert_eq!(whole(holder_inside().polls(HEIR)).judged(&control()).outcome, Outcome::Held);
-    }
-
-    #[test]
-    fn a_fault_that_never_fired_proves_nothing() {
-        assert!(doubt_of(&whole(holder_inside().polls(HEIR)), &trial()).contains("never fired"));
-    }
-
-    #[test]
-    fn a_contender_that_touched_nothing_after_the_fault_proves_nothing() {
-        let mut lenient = trial();
-        lenient.claims.on_failure.clear();
-        lenient.claims.warns.clear();
-        let before = holder_inside().polls(HEIR).at(400).beat(HOLDER, Some(28));
-        assert!(doubt_of(&whole(before.clone()), &lenient).contains("no contender touched"));
-        assert_eq!(whole(before.polls(HEIR)).judged(&lenient).outcome, Outcome::Held);
-    }
-
-    #[test]
-    fn what_is_closed_for_a_killed_contender_is_no_try() {
-        let mut lenient = trial();
-        lenient.claims.on_failure.clear();
-        lenient.claims.warns.clear();
-        let killed = holder_inside().at(400).beat(HOLDER, Some(28)).killed(HEIR);
-        let closed = killed.op(HEIR, OpKind::Close, "lock/beat", None).dies(HEIR);
-        assert!(doubt_of(&whole(closed.clone()), &lenient).contains("no contender touched"));
-        let restarted = whole(closed.starts(HEIR).polls(HEIR)).judged(&lenient);
-        assert_eq!(restarted.outcome, Outcome::Held, "{restarted:?}");
-    }
-
-    #[test]
-    fn events_that_did_not_happen_garbage_bounds_and_half_histories_prove_nothing() {
-        let not_done = What::NotDone { event: 1, why: "it matched nothing".to_owned() };
-        let bound = What::Trouble { why: "it ran into its bound of 9 events".to_owned() };
-        for (what, word) in [(not_done, "matched nothing"), (bound, "bound of 9")] {
-            let story = whole(holder_inside().polls(HEIR).what(what));
-            assert!(doubt_of(&story, &control()).contains(word));
-        }
-        let garbage = whole(holder_inside().polls(HEIR).says(HEIR, "hello"));
-        assert!(doubt_of(&garbage, &control()).contains("no line of the protocol"));
-        let mut half = whole(holder_inside().polls(HEIR));
-        half.history.events.pop();
-        assert!(doubt_of(&half, &control()).contains("no end"));
-        let nobody = Story::default().starts(HOLDER).starts(HEIR).polls(HEIR);
-        let nobody = nobody.exits(HOLDER, 0).exits(HEIR, 0).end();
-        assert!(doubt_of(&nobody, &control()).contains("nobody ever entered"));
-    }
-
-    #[test]
-    fn a_violation_outranks_a_doubt_but_not_a_machine_that_was_too_slow() {
-        let overlap = |why: &str| {
-            let story = holder_inside().polls(HEIR).what(What::Trouble { why: why.to_owned() });
-            let story = story.at(1000).says(HEIR, "entered").at(2100).says(HEIR, "left");
-            story.exits(HEIR, 0).at(6100).says(HOLDER, "left").exits(HOLDER, 0).end()
-        };
-        let verdict = overlap("a leftover").judged(&control());
-        assert_eq!((verdict.outcome, kinds(&verdict)), (Outcome::Violated, vec!["double-held"]));
-        let slow = overlap(&format!("{TOO_SLOW}: 900 ms late")).judged(&control());
-        assert_eq!(slow.outcome, Outcome::Inconclusive);
-    }
-
-    #[test]
-    fn a_recorded_gap_is_one_until_its_day_and_only_for_its_kinds() {
-        use crate::plan::KnownGap;
-        let story = holder_inside().polls(HEIR).at(1000).says(HEIR, "entered").at(2100);
-        let story = story.says(HEIR, "left").exits(HEIR, 0).at(6100).says(HOLDER, "left");
-        let story = story.exits(HOLDER, 0).end();
-        let gap = |findings: &[&str], review_by: &str| {
-            let mut trial = control();
-            trial.gaps = vec![KnownGap {
-                scenario: "*".to_owned(),
-                findings: findings.iter().map(|kind| (*kind).to_owned()).collect(),
-                reason: "known".to_owned(),
-                issue: None,
-                review_by: review_by.to_owned(),
-            }];
-            story.judged(&trial).outcome
-        };
-        assert_eq!(gap(&["double-held"], "2027-01-01"), Outcome::KnownGap);
-        assert_eq!(gap(&["double-held"], "2025-12-31"), Outcome::Violated);
-        assert_eq!(gap(&["double-held", "silent"], "2027-01-01"), Outcome::Violated);
-        assert_eq!(gap(&["stuck"], "2027-01-01"), Outcome::Violated);
-    }
 }

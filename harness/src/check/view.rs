@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ledger::Ledger;
 use crate::fault::matching::Files;
 use crate::history::{Event, History, What};
 use crate::moment::{Anchor, Moment, Sign};
@@ -99,6 +100,8 @@ pub(crate) struct View<'a> {
     pub(crate) files: Files,
     /// By `taken`.
     pub(crate) holds: Vec<Hold>,
+    /// Whose files were whose, and what others did to them.
+    pub(crate) ledger: Ledger,
     /// The holder's first `entered`, from which reports count; the start where there is none.
     pub(crate) zero: Nanos,
 }
@@ -113,7 +116,8 @@ impl<'a> View<'a> {
         let holds = holds(&history.events);
         let first = holds.iter().find(|hold| hold.role == Role::Holder);
         let zero = first.map_or(Nanos::ZERO, |hold| hold.taken.at);
-        View { trial, events: &history.events, files, holds, zero }
+        let ledger = Ledger::new(&trial.plan, &files, &history.events, &holds);
+        View { trial, events: &history.events, files, holds, ledger, zero }
     }
 
     /// Milliseconds since the holder's first `entered`; negative before.

@@ -6,7 +6,7 @@
 
 use super::beats::{Failure, failures};
 use super::mention::Mention;
-use super::reaction::what_failed;
+use super::story::{self, what_failed};
 use super::told;
 use super::view::{Hold, View};
 use super::{Check, Doubt, Finding, Kind};
@@ -68,13 +68,15 @@ fn robbed_without_a_word(view: &View<'_>, hold: &Hold) -> Option<Finding> {
         return None;
     }
     let story = format!(
-        "{} lost its lock at {:.0} ms and {} entered at {:.0} ms; neither a log nor a notice of {} \
-         said a word of it, and its beats went on.",
-        hold.role,
-        view.ms(blow.at),
-        heir.role,
-        view.ms(heir.taken.at),
-        hold.role,
+        "{role} was inside from {entered} when its lock was struck at {struck}, and {heir} entered \
+         at {at}; neither a log nor a notice of {role} said a word of it, and no beat of it \
+         failed.{disk}",
+        role = hold.role,
+        entered = story::ms(view, hold.taken.at),
+        struck = story::ms(view, blow.at),
+        heir = heir.role,
+        at = story::ms(view, heir.taken.at),
+        disk = story::disk_when_over(view, hold),
     );
     Some(finding(Kind::Silent, hold, view.ms(blow.at), story))
 }
@@ -145,10 +147,23 @@ fn judge(view: &View<'_>, hold: &Hold, failure: &Failure, needed: &[Detail]) -> 
         (false, _) => (Kind::Silent, "neither its log nor a notice said a word of it".to_owned()),
     };
     let from = view.ms(failure.since.at);
+    let heir = view.heirs(hold).find(|heir| hold.covers(heir.taken.seq)).map(|heir| {
+        format!(
+            " {} entered at {}, {} after that beat, with {} inside still.",
+            heir.role,
+            story::ms(view, heir.taken.at),
+            heir.taken.at.since(failure.since.at),
+            hold.role,
+        )
+    });
     let story = format!(
-        "A beat of {} failed at {from:.0} ms ({}), and {how}.",
-        hold.role,
-        what_failed(failure),
+        "{role} was inside from {entered}. A beat of {role} failed at {from:.0} ms ({what}), and \
+         {how}.{heir}{disk}",
+        role = hold.role,
+        entered = story::ms(view, hold.taken.at),
+        what = what_failed(failure),
+        heir = heir.unwrap_or_default(),
+        disk = story::disk_when_over(view, hold),
     );
     Some(finding(kind, hold, from, story))
 }
@@ -198,81 +213,4 @@ fn everything_said(view: &View<'_>, hold: &Hold, from: u64) -> String {
 fn is_output_cut(view: &View<'_>) -> bool {
     let is_cut = |why: &str| why.starts_with("the output of");
     view.events.iter().any(|event| matches!(&event.what, What::Trouble { why } if is_cut(why)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::{HEIR, HOLDER, Story, holder_inside, kinds, trial};
-    use crate::plan::Detail;
-
-    /// A holder whose beats fail for good, that says `words`, and that aborts.
-    fn said(words: impl Fn(Story) -> Story) -> Story {
-        let mut story = holder_inside().polls(HEIR);
-        for n in 0..4 {
-            story = story.at(400 + n * 300).beat(HOLDER, Some(28));
-        }
-        let story = words(story.at(1500)).at(1700).says(HOLDER, "aborted").exits(HOLDER, 0);
-        story.says(HEIR, "entered").at(2800).says(HEIR, "left").exits(HEIR, 0).end()
-    }
-
-    #[test]
-    fn silence_is_silent_and_a_vague_word_is_vague() {
-        let log = |text: &'static str| move |story: Story| story.prints(HOLDER, text);
-        let judged = |text| kinds(&said(log(text)).judged(&trial()));
-        assert_eq!(judged("started"), ["silent"]);
-        assert_eq!(judged("lock trouble"), ["vague"]);
-        assert_eq!(judged("utimes of /x/lock/beat failed"), ["vague"]);
-        assert!(judged("utimes of /x/lock/beat failed: ENOSPC").is_empty());
-        assert!(judged("touch of lock: No space left on device").is_empty());
-    }
-
-    #[test]
-    fn a_notice_counts_like_a_log() {
-        let full = |s: Story| s.says(HOLDER, "lost op=utimes path=/x/lock/beat errno=ENOSPC");
-        assert!(kinds(&said(full).judged(&trial())).is_empty());
-        let bare = |s: Story| s.says(HOLDER, "lost");
-        assert_eq!(kinds(&said(bare).judged(&trial())), ["vague"]);
-    }
-
-    #[test]
-    fn who_claims_no_warning_owes_none_unless_the_scenario_asks() {
-        let mut quiet = trial();
-        quiet.claims.warns.clear();
-        let same = |s: Story| s;
-        assert!(kinds(&said(same).judged(&quiet)).is_empty());
-        quiet.expect.warning = vec![Detail::Errno];
-        assert_eq!(kinds(&said(same).judged(&quiet)), ["silent"]);
-    }
-
-    #[test]
-    fn a_flooded_log_proves_no_silence() {
-        use crate::history::What;
-        let why = "the output of holder was cut at its bound of 10 bytes".to_owned();
-        let cut = |s: Story| s.what(What::Trouble { why: why.clone() });
-        let verdict = said(cut).judged(&trial());
-        assert!(kinds(&verdict).is_empty());
-        assert_eq!(verdict.outcome, super::super::Outcome::Inconclusive);
-    }
-
-    #[test]
-    fn a_lock_that_is_taken_away_without_a_word_is_silent() {
-        use crate::fault::Target;
-        use crate::history::What;
-        use crate::moment::Moment;
-        use crate::plan::{Act, Deed};
-        let story = holder_inside().beat(HOLDER, None).at(500);
-        let story = story.what(What::Done { event: 1, note: "lock".to_owned() }).polls(HEIR);
-        let story = story.at(600).says(HEIR, "entered").at(800).beat(HOLDER, None);
-        let story = story.at(1700).says(HEIR, "left").exits(HEIR, 0);
-        let story = story.at(6100).says(HOLDER, "left").exits(HOLDER, 0).end();
-        let mut trial = super::super::testing::control();
-        trial.plan.events = vec![Act {
-            number: 1,
-            at: Moment::START,
-            what: Deed::Remove(Target::Lock),
-            text: "remove lock".to_owned(),
-        }];
-        let verdict = story.judged(&trial);
-        assert_eq!(kinds(&verdict), ["double-held", "silent"]);
-    }
 }

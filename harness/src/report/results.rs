@@ -208,7 +208,11 @@ mod tests {
     #[test]
     fn the_file_is_as_contracts_has_it() {
         let mut script = Script::new();
-        script.with_fault().with_event(1, Deed::Heal).at(100).says(HOLDER, "entered token=3");
+        script
+            .with_fault()
+            .with_event(1, Deed::Heal, "heal")
+            .at(100)
+            .says(HOLDER, "entered token=3");
         script.at(150).polls(C1).at(400).fails(HOLDER).at(500).done(1).polls(C1);
         script.at(600).fenced(C1, "entered token=2", HOLDER).at(700).says(HOLDER, "wrote");
         script.at(800).says(C1, "entered").at(900).goes(C1).at(6100).goes(HOLDER);

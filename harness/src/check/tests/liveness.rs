@@ -17,7 +17,7 @@ fn has(verdict: &Verdict, kind: Kind) -> bool {
 /// The holder is killed at 1000; the claim is 3 s.
 fn killed(within_ms: u64) -> Script {
     let mut script = Script::new();
-    script.with_event(1, Deed::Kill(Who::One(HOLDER), Reach::Tree));
+    script.with_event(1, Deed::Kill(Who::One(HOLDER), Reach::Tree), "kill holder");
     script.takeover(HOLDER, Sign::Dead, within_ms);
     script.at(0).says(HOLDER, "entered").at(990).says(HOLDER, "wrote");
     script.at(1000).killed(HOLDER).done(1).dies(HOLDER).at(1010).polls(C1);

@@ -4,7 +4,8 @@ use rstest::rstest;
 
 use crate::check::script::*;
 use crate::check::{Outcome, Verdict};
-use crate::history::{History, What};
+use crate::history::{History, TOO_SLOW, What};
+use crate::op::OpKind;
 use crate::plan::{Deed, Reach};
 use crate::role::Who;
 
@@ -57,10 +58,12 @@ fn a_fault_that_never_fired_proves_nothing() {
 #[test]
 fn an_event_that_did_not_happen_proves_nothing() {
     let mut script = control();
-    script.with_event(1, Deed::Heal);
+    script.with_event(1, Deed::Heal, "heal");
     assert!(is_doubted(&to_the_end(&mut script), "event 1 did not happen"));
     let mut script = control();
-    script.with_event(1, Deed::Heal).push(What::NotDone { event: 1, why: "no match".to_owned() });
+    script
+        .with_event(1, Deed::Heal, "heal")
+        .push(What::NotDone { event: 1, why: "no match".to_owned() });
     assert!(is_doubted(&to_the_end(&mut script), "no match"));
 }
 
@@ -183,7 +186,7 @@ fn a_lock_that_is_never_stolen_from_a_living_owner_holds_while_somebody_tries() 
 #[test]
 fn a_dead_owner_that_is_succeeded_holds() {
     let mut script = control();
-    script.with_event(1, Deed::Kill(Who::One(HOLDER), Reach::Tree));
+    script.with_event(1, Deed::Kill(Who::One(HOLDER), Reach::Tree), "kill holder");
     script.at(500).killed(HOLDER).done(1).dies(HOLDER).at(600).polls(C1);
     let verdict = script.at(2000).says(C1, "entered").at(3000).goes(C1).verdict();
     assert_eq!(verdict.outcome, Outcome::Held, "{verdict:?}");
@@ -213,4 +216,28 @@ fn a_flood_of_doubts_is_told_in_a_few_words() {
     let verdict = to_the_end(&mut script);
     let reason = verdict.reason.unwrap();
     assert!(reason.len() < 2000 && reason.ends_with("and 993 more"), "{reason}");
+}
+
+#[test]
+fn where_the_machine_was_too_slow_not_even_a_violation_stands() {
+    let mut script = control();
+    script.at(500).push(What::Trouble { why: format!("{TOO_SLOW}: 900 ms late") });
+    script.at(1000).says(C1, "entered").at(2000).goes(C1);
+    let verdict = to_the_end(&mut script);
+    assert_eq!(verdict.outcome, Outcome::Inconclusive, "{verdict:?}");
+}
+
+#[test]
+fn what_is_closed_for_a_killed_contender_is_no_try() {
+    let killed = |starts_again: bool| {
+        let mut script = control();
+        script.with_fault().at(300).fails(HOLDER).killed(C1);
+        script.acts(C1, OpKind::Close, "resource.lock/beat", 7).dies(C1).at(400).beats(HOLDER);
+        if starts_again {
+            script.at(500).starts(C1).polls(C1);
+        }
+        script.at(6000).goes(HOLDER).verdict()
+    };
+    assert!(is_doubted(&killed(false), "no contender touched"), "{:?}", killed(false));
+    assert!(!is_doubted(&killed(true), "no contender touched"), "{:?}", killed(true));
 }

@@ -173,7 +173,7 @@ fn the_error_that_lets_a_hung_beat_go_need_not_be_named() {
 /// The heir gets in at 2000 after event 1; the holder's beats go on.
 fn robbed(deed: Deed, text: &str) -> Verdict {
     let mut script = Script::new();
-    script.with_event(1, deed).at(0).says(HOLDER, "entered").at(500).done(1).polls(C1);
+    script.with_event(1, deed, "strike").at(0).says(HOLDER, "entered").at(500).done(1).polls(C1);
     script.at(1000).beats(HOLDER).at(2000).says(C1, "entered").prints(HOLDER, text);
     script.at(6000).goes(HOLDER).goes(C1).verdict()
 }
