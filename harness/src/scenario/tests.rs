@@ -167,6 +167,8 @@ fn every_key_of_a_scenario_reaches_the_trial() {
     assert_eq!((first.env["A"].as_str(), first.env["B"].as_str()), ("base", "contender"));
     assert!(!holder.env.contains_key("B"));
     assert_eq!((second.env["STALE_MS"].as_str(), second.env["A"].as_str()), ("20000", "slow"));
+    let told = ["DEADBEAT_STALE_MS", "DEADBEAT_BEAT_MS"].map(|name| second.env[name].as_str());
+    assert_eq!(told, ["20000", "5000"], "it is told its own lengths, not the other variant's");
 
     let world = &plan.world;
     assert_eq!(world.space.unwrap().free, Some(65_536));
