@@ -134,7 +134,7 @@ pub struct LineResult<'a> {
     pub subject: &'a str,
     /// All its scenarios together.
     pub outcome: Standing,
-    /// Those that are in the run, by name.
+    /// Those that are in the run; one that ran under several schedules, several times.
     pub scenarios: Vec<CaseInLine<'a>>,
 }
 
@@ -192,7 +192,7 @@ impl<'a> Checklist<'a> {
         for line in &self.lines {
             wrapped(&mut text, "", &format!("{}: {}", line.id, line.must_be_true));
             for result in &line.results {
-                result.render(&mut text, line.scenarios.len(), hue);
+                result.render(&mut text, &line.scenarios, hue);
             }
             for (family, names) in by_family(&line.scenarios) {
                 wrapped(&mut text, "     ", &format!("{family}: {}", names.join(", ")));
@@ -235,10 +235,17 @@ fn result<'a>(subject: &'a str, scenarios: &[&'a str], ended: &'a [Ended]) -> Li
     let own = ended.iter().filter(|case| case.subject == subject);
     let own = own.filter(|case| scenarios.contains(&case.scenario.as_str()));
     let cases: Vec<CaseInLine<'a>> = own.map(CaseInLine::new).collect();
-    let is_whole = scenarios.iter().all(|name| cases.iter().any(|case| case.scenario == *name));
+    let is_whole = missing(scenarios, &cases) == 0;
     let gap = if is_whole { Standing::Skipped } else { Standing::Incomplete };
     let worst = cases.iter().map(|case| Standing::of(case.outcome)).max();
     LineResult { subject, outcome: worst.unwrap_or(gap).max(gap), scenarios: cases }
+}
+
+/// How many scenarios of a line are not in the run. One that ran under several schedules is there
+/// several times.
+fn missing(scenarios: &[&str], cases: &[CaseInLine<'_>]) -> usize {
+    let is_missing = |name: &&&str| !cases.iter().any(|case| case.scenario == **name);
+    scenarios.iter().filter(is_missing).count()
 }
 
 impl<'a> CaseInLine<'a> {
@@ -266,7 +273,7 @@ impl<'a> CaseInLine<'a> {
 }
 
 impl LineResult<'_> {
-    fn render(&self, text: &mut String, scenarios: usize, hue: Hue<'_>) {
+    fn render(&self, text: &mut String, scenarios: &[&str], hue: Hue<'_>) {
         let word = hue(self.outcome.as_outcome(), &format!("{:>12}", self.outcome.word()));
         let count = |outcome| self.scenarios.iter().filter(|case| case.outcome == outcome).count();
         let mut parts = vec![format!("{} held", count(Outcome::Held))];
@@ -280,12 +287,12 @@ impl LineResult<'_> {
                 parts.push(format!("{} {name}", count(outcome)));
             }
         }
-        let missing = scenarios - self.scenarios.len();
+        let missing = missing(scenarios, &self.scenarios);
         if missing > 0 {
             parts.push(format!("{missing} not in the run"));
         }
-        let subject = plain(self.subject);
-        let _ = writeln!(text, "{word} {subject}: {scenarios} scenarios: {}", parts.join(", "));
+        let (subject, parts) = (plain(self.subject), parts.join(", "));
+        let _ = writeln!(text, "{word} {subject}: {} scenarios: {parts}", scenarios.len());
         for case in &self.scenarios {
             let word = match case.outcome {
                 Outcome::Violated => "violated",
@@ -368,6 +375,15 @@ mod tests {
         assert_eq!(partial(Violated), Standing::Violated);
         assert_eq!(standing_of(&[ended("pause/long", Held)], "recovery"), Standing::Incomplete);
         assert_eq!(Standing::Incomplete.as_outcome(), Outcome::Inconclusive);
+    }
+
+    #[test]
+    fn a_scenario_that_ran_under_several_schedules_is_one_that_is_there() {
+        let ended: Vec<Ended> = (0..3).map(|_| ended("disk/full", Outcome::Held)).collect();
+        let suite = suite();
+        let checklist = Checklist::new(&suite, None, &ended);
+        let text = checklist.render(&ended, &|_, word| word.to_owned());
+        assert!(text.contains("2 scenarios: 3 held, 1 not in the run"), "{text}");
     }
 
     #[test]
