@@ -21,6 +21,7 @@ fn folder_with(name: &str, text: &str) -> tempfile::TempDir {
 #[case::top(&["--help"])]
 #[case::run(&["run", "--help"])]
 #[case::list(&["list", "--help"])]
+#[case::checklist(&["checklist", "--help"])]
 #[case::cs(&["cs", "--help"])]
 fn help_is_what_it_was(#[case] args: &[&str]) {
     let help = call(root(), args).expect_code(0).stdout;
@@ -36,6 +37,8 @@ fn help_is_what_it_was(#[case] args: &[&str]) {
 #[case::unknown_variant(&["run", "--subject", "zoo@swalowed-beat"], "swallowed-beat")]
 #[case::missing_file(&["run", "./no/such/scenario.toml"], "./no/such/scenario.toml")]
 #[case::missing_folder(&["run", "--subject", "./no/such/folder"], "./no/such/folder")]
+#[case::unknown_run(&["checklist", "--from", "./no/such/run"], "target/deadbeat/latest")]
+#[case::unknown_checked(&["checklist", "--subject", "referense"], "reference")]
 #[case::bad_partition(&["run", "--partition", "hash:5/4"], "hash:M/N")]
 #[case::seed_of_another_engine(&["run", "--engine", "fuse", "--seed", "7"], "--engine fuse")]
 #[case::seeds_of_another_engine(&["run", "--engine", "fuse", "--seeds", "7"], "--engine fuse")]

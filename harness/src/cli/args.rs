@@ -30,6 +30,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Show what would run
     List(ListArgs),
+    /// Show the runbook as a checklist: what must be true, what proves it, and what holds
+    #[command(after_help = exit::HELP)]
+    Checklist(ChecklistArgs),
     /// Probe what this machine can do, and say how to get what is missing
     Doctor,
     /// Print the JSON Schema of a file format
@@ -143,6 +146,45 @@ pub(crate) struct ListArgs {
     pub explain: bool,
 }
 
+/// What `checklist` is given.
+#[derive(Args, Debug)]
+pub(crate) struct ChecklistArgs {
+    /// Run the suite against this lock and say which lines hold; with `--from`, show only this
+    /// one. NAME, NAME@VARIANT or a folder (with a `/`); may be given several times
+    #[arg(long = "subject", short = 's', value_name = "SUBJECT")]
+    pub subjects: Vec<String>,
+
+    /// Read the results of a run instead of running: `latest`, a run's folder or its
+    /// `results.json`
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["engine", "jobs", "out"])]
+    pub from: Option<PathBuf>,
+
+    /// What carries the runs out
+    #[arg(long, default_value = "auto")]
+    pub engine: EngineName,
+
+    /// How many scenarios run side by side [default: the number of cpus]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<std::num::NonZeroUsize>,
+
+    /// The run's folder [default: target/deadbeat/<id>/, and the link target/deadbeat/latest]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// What is printed on standard output
+    #[arg(long, default_value = "human")]
+    pub format: ChecklistFormat,
+}
+
+/// What `checklist` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChecklistFormat {
+    /// For people
+    Human,
+    /// One JSON document
+    Json,
+}
+
 /// When output is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
@@ -185,6 +227,9 @@ pub(crate) enum Format {
     Json,
     /// `junit.xml`
     Junit,
+    /// Nothing: another command shows the results
+    #[value(skip)]
+    Nothing,
 }
 
 /// Whether nothing is fine.

@@ -6,6 +6,7 @@
 mod adapter;
 mod args;
 mod catalog;
+mod checklist;
 mod doctor;
 mod engines;
 mod exit;
@@ -49,6 +50,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(&args, paint).into(),
         Command::List(args) => list::list(&args, paint).into(),
+        Command::Checklist(args) => checklist::checklist(&args, paint).into(),
         Command::Schema { format } => {
             let schema = match format {
                 SchemaFormat::Scenario => schema_scenario(),

@@ -163,6 +163,7 @@ impl<'a> Presenter<'a> {
             }
             Format::Json => print_all(&json),
             Format::Junit => print_all(&xml),
+            Format::Nothing => Ok(()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Reports: every form in which results are shown. They consume the same data and decide nothing.
 //!
+//! - [`checklist`] is the runbook, line by line, with what proves each.
 //! - [`results`] is `results.json`, as CONTRACTS.md has it.
 //! - [`terminal`] has lines for people.
 //! - [`junit`] is `junit.xml`.
@@ -8,6 +9,7 @@
 //! All are functions from data to text: nothing here prints, and what a subject wrote reaches a
 //! terminal only without its control characters ([`plain`]).
 
+pub mod checklist;
 pub mod history;
 pub mod junit;
 pub mod results;

@@ -141,7 +141,7 @@ fn story(text: &mut String, finding: &Finding) {
 }
 
 /// Sets words into lines of a bounded width.
-fn wrapped(text: &mut String, indent: &str, words: &str) {
+pub(super) fn wrapped(text: &mut String, indent: &str, words: &str) {
     let mut line = String::new();
     for word in words.split(' ') {
         let is_too_long = line.chars().count() + word.chars().count() >= STORY_COLUMNS;

@@ -273,16 +273,20 @@ fn one_part(
     }
 }
 
-/// Fills in the lengths of a role that plays another variant than the one under test, whose
-/// lengths the engine would fill in.
+/// Gives a role that plays another variant than the one under test that variant's own lengths, in
+/// the place of those that the engine would fill in and tell it.
 fn settle(launch: &mut Launch, timing: &Timing) {
-    let ms = |length: Option<Nanos>| length.map_or(String::new(), |n| n.as_ms().to_string());
-    let (stale, beat) = (ms(timing.stale), ms(timing.beat));
-    let fill = |text: &mut String| {
-        *text = text.replace("{stale-ms}", &stale).replace("{beat-ms}", &beat);
-    };
-    launch.argv.iter_mut().for_each(fill);
-    launch.env.values_mut().for_each(fill);
+    for (name, length) in [("stale", timing.stale), ("beat", timing.beat)] {
+        let ms = length.map_or(String::new(), |length| length.as_ms().to_string());
+        let placeholder = format!("{{{name}-ms}}");
+        let fill = |text: &mut String| *text = text.replace(&placeholder, &ms);
+        launch.argv.iter_mut().for_each(fill);
+        launch.env.values_mut().for_each(fill);
+        if length.is_some() {
+            let told = format!("DEADBEAT_{}_MS", name.to_uppercase());
+            launch.env.entry(told).or_insert(ms);
+        }
+    }
 }
 
 fn world(scenario: &Scenario, cast: usize, timing: &Timing) -> World {
