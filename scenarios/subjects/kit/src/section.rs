@@ -145,10 +145,8 @@ fn work<G: Guard>(
     let mut is_lost = false;
     loop {
         let now = Instant::now();
-        if now >= end {
-            return Ok(if is_lost { Ended::LeftLost } else { Ended::Left });
-        }
-        if now >= next {
+        let is_over = now >= end;
+        if now >= next && !is_over {
             let is_covered = !is_lost && guard.may_write();
             let written = if is_covered { witness.say("wrote", token) } else { Ok(()) };
             match written {
@@ -161,6 +159,7 @@ fn work<G: Guard>(
             }
             next = Instant::now() + environment.tick;
         }
+        // No time at all once it is over: what was told meanwhile is still heard before leaving.
         let wait = next.min(end).saturating_duration_since(Instant::now());
         match guard.next_notice(wait) {
             Some(Notice::Degraded(details)) => say(witness, "degraded", &details)?,
@@ -173,6 +172,7 @@ fn work<G: Guard>(
                     OnLoss::Stay => is_lost = true,
                 }
             }
+            None if is_over => return Ok(if is_lost { Ended::LeftLost } else { Ended::Left }),
             None => {}
         }
     }

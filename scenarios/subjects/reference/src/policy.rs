@@ -111,11 +111,12 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Lost after three quarters of stale-after, or a beat less than stale-after where that is
-    /// sooner: the holder is out before anybody may think that it is dead. Overdue after a beat
-    /// and a half.
+    /// Lost a third of a beat, or a tenth of stale-after where that is more, before the lock is
+    /// stale: the holder is out before anybody may think that it is dead, and one beat that is slow
+    /// for half of stale-after costs nothing. Contenders add a whole beat to stale-after, so the
+    /// margin between them is more than a beat. Overdue after a beat and a half.
     pub(crate) fn new(stale: Duration, beat: Duration) -> Limits {
-        let lost = (stale * 3 / 4).min(stale.saturating_sub(beat)).max(stale / 4);
+        let lost = stale.saturating_sub((beat / 3).max(stale / 10));
         Limits { overdue: (beat * 3 / 2).min(lost), lost }
     }
 }
@@ -236,12 +237,14 @@ mod tests {
 
         #[test]
         fn the_holder_is_out_before_anybody_may_think_it_dead(
-            stale in 4u64..100_000, beat in 1u64..100_000,
+            stale in 20u64..100_000, part in 0.01f64..0.5,
         ) {
-            let (stale, beat) = (Duration::from_millis(stale), Duration::from_millis(beat));
+            let stale = Duration::from_millis(stale);
+            let beat = stale.mul_f64(part);
             let limits = Limits::new(stale, beat);
-            prop_assert!(limits.lost <= stale * 3 / 4);
-            prop_assert!(limits.lost >= stale / 4);
+            prop_assert!(limits.lost <= stale * 9 / 10);
+            prop_assert!(limits.lost >= stale * 4 / 5);
+            prop_assert!(limits.lost + beat < stale + beat - beat / 4);
             prop_assert!(limits.overdue <= limits.lost);
         }
     }
