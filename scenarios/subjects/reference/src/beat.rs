@@ -244,7 +244,7 @@ fn beat(shared: &Shared, mut pulse: Pulse, stopped: &Receiver<()>) {
     let mut wait = shared.every;
     while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
         let (began, began_boottime) = (Instant::now(), boottime());
-        let health = match refresh(shared, &mut pulse) {
+        let health = match refresh(shared, &mut pulse, NOW) {
             Ok(()) => shared.saw_good(began, began_boottime),
             Err(failure) => failure.tell(shared, &pulse.file),
         };
@@ -307,9 +307,11 @@ fn with_space(trouble: Trouble, file: &File) -> Trouble {
     }
 }
 
+/// The present, as the file system sees it (utimensat(2)).
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+
 /// One beat: refresh one's own file, then see whether the lock is still one's own.
-fn refresh(shared: &Shared, pulse: &mut Pulse) -> Result<(), Failure> {
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+fn refresh(shared: &Shared, pulse: &mut Pulse, now: Timespec) -> Result<(), Failure> {
     touch(shared, pulse, now)?;
     let mut seen = look(shared, pulse)?;
     if seen.mtime == pulse.last.mtime {
@@ -475,18 +477,33 @@ mod tests {
         assert!(trouble.free_bytes.is_some() && trouble.free_inodes.is_some());
     }
 
+    /// On file systems with time stamps of a second or two the present shows no change.
     #[test]
     fn a_beat_moves_the_time_on_disk_also_where_the_clock_does_not_show() {
         let folder = tempfile::tempdir().unwrap();
         let (mut pulse, limits) = pulse(folder.path());
         let (shared, _events) = shared(limits);
         let shared = Shared { beat: folder.path().join(BEAT), ..Arc::into_inner(shared).unwrap() };
-        for _ in 0..100 {
+        let coarse = Timespec { tv_sec: 1_000_000_000, tv_nsec: 0 };
+        for _ in 0..5 {
             let before = pulse.last;
-            refresh(&shared, &mut pulse).unwrap();
+            refresh(&shared, &mut pulse, coarse).unwrap();
             assert_ne!(pulse.last, before);
             assert_eq!(Stamp::of(&pulse.file.metadata().unwrap()), pulse.last);
+            assert_eq!(pulse.last.mtime.0 % COARSEST_SECONDS, 0, "or FAT would not show it");
         }
+    }
+
+    #[test]
+    fn a_beat_that_has_no_effect_has_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut pulse, limits) = pulse(folder.path());
+        let (shared, _events) = shared(limits);
+        let shared = Shared { beat: folder.path().join(BEAT), ..Arc::into_inner(shared).unwrap() };
+        // What is refreshed is not what others see.
+        pulse.file = tempfile::tempfile().unwrap();
+        let frozen = refresh(&shared, &mut pulse, NOW);
+        assert!(matches!(frozen, Err(Failure::Frozen)), "{frozen:?}");
     }
 
     #[test]
@@ -496,11 +513,11 @@ mod tests {
         let (shared, _events) = shared(limits);
         let shared = Shared { beat: folder.path().join(BEAT), ..Arc::into_inner(shared).unwrap() };
         fs::remove_file(&shared.beat).unwrap();
-        let gone = refresh(&shared, &mut pulse);
+        let gone = refresh(&shared, &mut pulse, NOW);
         assert!(matches!(gone, Err(Failure::NotMine { cause: Cause::Missing, .. })), "{gone:?}");
         let heirs = File::create(&shared.beat).unwrap();
         heirs.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
-        let replaced = refresh(&shared, &mut pulse);
+        let replaced = refresh(&shared, &mut pulse, NOW);
         assert!(matches!(replaced, Err(Failure::NotMine { cause: Cause::Replaced, .. })));
         assert_eq!(
             heirs.metadata().unwrap().modified().unwrap(),

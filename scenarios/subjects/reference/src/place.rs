@@ -257,11 +257,25 @@ mod tests {
         fs::rename(&lock, folder.path().join("elsewhere")).unwrap();
         let heir = published(&lock);
         let folder_of_lost = lost.folder;
+        let listing = fs::metadata(folder.path()).unwrap().modified().unwrap();
         let released = lost.give_back(Instant::now());
         assert!(matches!(released, Err(ReleaseError::NotMine(_))), "{released:?}");
         assert!(!take_away(&lock, folder_of_lost, "x", &inside(&lock)).unwrap());
+        let listing_now = fs::metadata(folder.path()).unwrap().modified().unwrap();
+        assert_eq!(listing_now, listing, "not even moved away and back");
         assert_eq!(names(&lock), [BEAT, OWNER]);
         heir.give_back(Instant::now()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_made_complete_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("l");
+        let owner = Here::new().owner(1);
+        let half_made = beside(&lock, &format!("new-{}", owner.nonce));
+        fs::create_dir(&half_made).unwrap();
+        assert!(publish(&lock, &owner, &inside(&lock)).is_err());
+        assert_eq!(names(folder.path()), ["l.recovery"]);
     }
 
     #[test]

@@ -43,8 +43,7 @@ impl Recovery {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
                     // A file that is not at its name any more keeps nobody out.
-                    let is_the_one = Identity::at(&path)? == Some(Identity::of(&file.metadata()?));
-                    if is_the_one {
+                    if is_at(&file, &path)? {
                         return Ok(Some(Recovery(file)));
                     }
                 }
@@ -57,6 +56,11 @@ impl Recovery {
             std::thread::sleep(POLL);
         }
     }
+}
+
+/// Whether a file is still the one at its name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    Ok(Identity::at(path)? == Some(Identity::of(&file.metadata()?)))
 }
 
 #[cfg(test)]
@@ -72,9 +76,14 @@ mod tests {
         assert!(enter().is_none());
         drop(first);
         let second = enter().unwrap();
-        std::fs::remove_file(beside(&lock, "recovery")).unwrap();
+        let path = beside(&lock, "recovery");
+        let old = File::open(&path).unwrap();
+        assert!(is_at(&old, &path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_at(&old, &path).unwrap());
         // The new file is another one, and its flock is free.
         assert!(enter().is_some());
+        assert!(!is_at(&old, &path).unwrap());
         drop(second);
     }
 }

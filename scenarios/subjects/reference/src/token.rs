@@ -97,6 +97,8 @@ mod tests {
         let mut last = far + 1;
         for damage in ["", "junk", "token=1\n", "token=00000000000000000001\n", "token=0000000"] {
             fs::write(&path, damage).unwrap();
+            let is_whole = damage.len() == LENGTH;
+            assert_eq!(read(&path).unwrap(), is_whole.then_some(1), "{damage:?}");
             // The record of the lock that is cleared is the floor then.
             let token = draw_soon(&lock, last);
             assert!(token > last, "{damage:?}");

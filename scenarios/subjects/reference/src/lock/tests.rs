@@ -98,8 +98,10 @@ fn a_dead_owner_is_followed_at_once_and_one_that_cannot_be_judged_after_the_wind
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("l");
     // The window is far longer than the patience.
-    left_by(&path, |owner| owner.started += 1);
-    lock_at(&path, patient()).acquire(soon(20_000)).unwrap().release().unwrap();
+    left_by(&path, |owner| (owner.started, owner.token) = (owner.started + 1, 1 << 60));
+    let guard = lock_at(&path, patient()).acquire(soon(20_000)).unwrap();
+    assert!(guard.token() > 1 << 60, "also where the token file was lost");
+    guard.release().unwrap();
     left_by(&path, |owner| owner.host.push_str(".elsewhere"));
     let not_yet = "its owner cannot be judged, and it was not silent for long";
     assert_eq!(why(lock_at(&path, patient()).acquire(soon(50))), not_yet);
