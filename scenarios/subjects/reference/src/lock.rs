@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use crate::beat::Beats;
 use crate::cause::error_text;
-use crate::files::bounded;
+use crate::files::{bounded, discard};
 use crate::guard::Guard;
 use crate::judge::{Action, judge};
 use crate::look::{Look, Signs, look};
 use crate::owner::Here;
-use crate::place::{publish, sweep, take_away};
+use crate::place::{leftovers, publish, take_away};
 use crate::policy::{Limits, Policy};
 use crate::recovery::Recovery;
 use crate::token;
@@ -107,6 +107,7 @@ impl ReferenceLock {
             config: self.config,
             here: Here::new(),
             watched: None,
+            cleared: 0,
         };
         // A guard that comes too late is dropped, and so given back.
         bounded("lock-acquire", deadline + GRACE, move || attempt.run(deadline)).unwrap_or_else(
@@ -125,6 +126,8 @@ struct Attempt {
     config: Config,
     here: Here,
     watched: Option<Watched>,
+    /// How many locks of dead owners it has moved away.
+    cleared: u32,
 }
 
 /// Signs of a lock, and since when they have been the same by this process's own clock.
@@ -164,22 +167,36 @@ impl Attempt {
         let Some(inside) = Recovery::enter(&self.lock, Instant::now())? else {
             return Ok(Tried::NotYet("another process is taking or giving back the lock"));
         };
+        let mut remains = Vec::new();
+        let tried = self.step_inside(&inside, &mut remains);
+        drop(inside);
+        // Outside, so that nobody waits for it.
+        remains.iter().for_each(|folder| discard(folder));
+        tried
+    }
+
+    /// The rest of a step, with nobody else inside. What it moves away is to be removed afterwards.
+    fn step_inside(&mut self, inside: &Recovery, remains: &mut Vec<PathBuf>) -> io::Result<Tried> {
         // Somebody may have been faster.
         let seen = look(&self.lock, &self.here)?;
         let action = self.consider(&seen);
         let floor = match (action, seen.folder()) {
             (Action::Take, _) => 0,
             (Action::Clear, Some(folder)) => {
-                let nonce = self.here.owner(0).nonce;
-                if !take_away(&self.lock, folder, &nonce, &inside)? {
+                self.cleared += 1;
+                let name = format!("{}-{}", self.here.owner(0).nonce, self.cleared);
+                let Some(away) = take_away(&self.lock, folder, &name, inside)? else {
                     return Ok(Tried::NotYet("another process is taking it"));
-                }
-                sweep(&self.lock, &inside);
+                };
+                // Beside what a crash may have left.
+                *remains = leftovers(&self.lock, inside);
+                remains.retain(|leftover| *leftover != away);
+                remains.push(away);
                 seen.owner.as_ref().map_or(0, |owner| owner.token)
             }
             _ => return Ok(Tried::NotYet(seen.seen.why_not())),
         };
-        self.take(floor, &inside)
+        self.take(floor, inside)
     }
 
     /// What the table says about a look, and about how long the lock has been silent.

@@ -68,7 +68,7 @@ pub(crate) enum Place {
     Elsewhere,
 }
 
-/// This process, as far as it needs to be compared with owners.
+/// This process, as far as it needs to be compared with owners; new for each acquisition.
 #[derive(Clone, Debug)]
 pub(crate) struct Here {
     me: Owner,
@@ -83,6 +83,8 @@ impl Here {
         let link = |path: &str| fs::read_link(path).map(|to| plain(&to.to_string_lossy()));
         let unknown = |_| UNKNOWN.to_owned();
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // Unique is all that it has to be, and two hashers of one process differ.
+        let random = RandomState::new().build_hasher().finish();
         let me = Owner {
             pid,
             started: parse_stat(&stat).map_or(0, |stat| stat.started),
@@ -91,7 +93,7 @@ impl Here {
             boot: line("/proc/sys/kernel/random/boot_id").unwrap_or_else(unknown),
             host: plain(&rustix::system::uname().nodename().to_string_lossy()),
             token: 0,
-            nonce: String::new(),
+            nonce: format!("{pid}-{random:016x}"),
         };
         // A `/proc` of another namespace numbers other processes; one that hides those of other
         // users hides pid 1 (`proc(5)`, hidepid).
@@ -102,10 +104,7 @@ impl Here {
 
     /// The owner that this process would be.
     pub(crate) fn owner(&self, token: u64) -> Owner {
-        // Unique is all that it has to be, and two hashers of one process differ.
-        let random = RandomState::new().build_hasher().finish();
-        let nonce = format!("{}-{random:016x}", self.me.pid);
-        Owner { token, nonce, ..self.me.clone() }
+        Owner { token, ..self.me.clone() }
     }
 
     /// The table of places.
@@ -323,7 +322,7 @@ mod tests {
         owner.pid = child.id();
         child.wait().unwrap();
         assert_eq!(here.process_of(&owner), Process::Gone);
-        assert_ne!(here.owner(1).nonce, here.owner(1).nonce);
+        assert_ne!(here.owner(1).nonce, Here::new().owner(1).nonce);
     }
 
     #[test]

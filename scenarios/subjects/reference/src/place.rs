@@ -23,8 +23,8 @@ pub(crate) const OWNER: &str = "owner";
 pub(crate) const BEAT: &str = "beat";
 /// How long a release that failed waits before it tries again.
 const RETRY: Duration = Duration::from_millis(10);
-/// How many names are looked at when leftovers are swept up.
-const SWEEP_MAX: usize = 10_000;
+/// How many names are looked at when leftovers are looked for.
+const NAMES_MAX: usize = 10_000;
 
 /// A published lock of this process.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(crate) struct Placed {
     #[expect(dead_code, reason = "that it is open is what counts")]
     folder_file: File,
     /// The record. Its flock is the life lock, which ends when this is closed.
+    #[expect(dead_code, reason = "that it is open is what counts")]
     record: File,
     pub(crate) record_identity: Identity,
     /// The beat's file; its owner's descriptor refreshes nothing else.
@@ -140,78 +141,78 @@ fn prepare(lock: &Path, new: &Path, owner: &Owner) -> io::Result<Placed> {
     })
 }
 
-/// Moves a lock's folder away and removes it there. Says whether it was the one that was meant;
-/// another is not touched.
+/// Moves a lock's folder away, and says where it is now, for [`discard`]: removing it takes longer
+/// than the recovery lock is to be held. `None` if another folder was there; that is not touched.
 pub(crate) fn take_away(
     lock: &Path,
     folder: Identity,
-    nonce: &str,
+    name: &str,
     _inside: &Recovery,
-) -> io::Result<bool> {
+) -> io::Result<Option<PathBuf>> {
     if Identity::at(lock)? != Some(folder) {
-        return Ok(false);
+        return Ok(None);
     }
-    let away = beside(lock, &format!("old-{nonce}"));
+    let away = beside(lock, &format!("old-{name}"));
     let renamed = fs::rename(lock, &away);
     match (renamed, is_at(&away, folder)) {
-        (_, Some(true)) => {
-            discard(&away);
-            Ok(true)
-        }
+        // Also where it cannot be looked at: it was moved, and its number is in nobody's way.
+        (_, Some(true)) | (Ok(()), None) => Ok(Some(away)),
         // Somebody who does not use the recovery lock was faster: it goes back where it was, unless
         // the name is taken already.
         (Ok(()), Some(false)) => {
             fs::rename(&away, lock)?;
-            Ok(false)
+            Ok(None)
         }
-        // It was moved, and cannot be looked at: it stays where it is.
-        (Ok(()), None) => Ok(true),
         (Err(error), _) => Err(error),
     }
 }
 
-/// Removes what crashed processes left beside the lock. Nobody else is inside, so nobody uses it.
-pub(crate) fn sweep(lock: &Path, _inside: &Recovery) {
-    let Some(name) = lock.file_name().and_then(|name| name.to_str()) else { return };
-    let leftovers = [format!("{name}.new-"), format!("{name}.old-")];
+/// What crashed processes left beside the lock. Nobody else is inside, so nobody uses it now, and
+/// nobody will: its names are given once.
+pub(crate) fn leftovers(lock: &Path, _inside: &Recovery) -> Vec<PathBuf> {
+    let Some(name) = lock.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
+    let prefixes = [format!("{name}.new-"), format!("{name}.old-")];
+    let is_leftover = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+    };
     let entries = fs::read_dir(parent(lock)).into_iter().flatten().flatten();
-    for entry in entries.take(SWEEP_MAX) {
-        let entry_name = entry.file_name();
-        let Some(entry_name) = entry_name.to_str() else { continue };
-        if leftovers.iter().any(|prefix| entry_name.starts_with(prefix)) {
-            discard(&entry.path());
-        }
-    }
+    entries.take(NAMES_MAX).filter(is_leftover).map(|entry| entry.path()).collect()
 }
 
 impl Placed {
     /// Takes back what was just published. What stays has no life lock any more.
     pub(crate) fn unpublish(self, inside: &Recovery) {
-        let _ = take_away(&self.lock, self.folder, &self.nonce, inside);
+        if let Ok(Some(away)) = take_away(&self.lock, self.folder, &self.nonce, inside) {
+            discard(&away);
+        }
     }
 
     /// Gives the lock back, trying until `deadline`. Touches nobody else's. However it ends, the
     /// life lock ends with it.
     pub(crate) fn give_back(self, deadline: Instant) -> Result<(), ReleaseError> {
         loop {
-            let result = self.try_to_give_back(deadline);
-            let is_final = !matches!(result, Err(ReleaseError::Io { .. }));
-            if is_final || Instant::now() >= deadline {
-                drop(self.record);
-                return result;
+            let error = match self.try_to_give_back(deadline) {
+                Ok(away) => {
+                    discard(&away);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            let may_pass = matches!(error, ReleaseError::Io { .. });
+            if !may_pass || Instant::now() >= deadline {
+                return Err(error);
             }
             std::thread::sleep(RETRY);
         }
     }
 
-    fn try_to_give_back(&self, deadline: Instant) -> Result<(), ReleaseError> {
+    fn try_to_give_back(&self, deadline: Instant) -> Result<PathBuf, ReleaseError> {
         let failed = |source| ReleaseError::Io { lock: self.lock.clone(), source };
         let inside = Recovery::enter(&self.lock, deadline).map_err(failed)?;
         let inside = inside.ok_or_else(|| ReleaseError::Busy(self.lock.clone()))?;
-        match take_away(&self.lock, self.folder, &self.nonce, &inside).map_err(failed)? {
-            true => Ok(()),
-            false => Err(ReleaseError::NotMine(self.lock.clone())),
-        }
+        let away = take_away(&self.lock, self.folder, &self.nonce, &inside).map_err(failed)?;
+        away.ok_or_else(|| ReleaseError::NotMine(self.lock.clone()))
     }
 }
 
@@ -260,7 +261,7 @@ mod tests {
         let listing = fs::metadata(folder.path()).unwrap().modified().unwrap();
         let released = lost.give_back(Instant::now());
         assert!(matches!(released, Err(ReleaseError::NotMine(_))), "{released:?}");
-        assert!(!take_away(&lock, folder_of_lost, "x", &inside(&lock)).unwrap());
+        assert!(take_away(&lock, folder_of_lost, "x", &inside(&lock)).unwrap().is_none());
         let listing_now = fs::metadata(folder.path()).unwrap().modified().unwrap();
         assert_eq!(listing_now, listing, "not even moved away and back");
         assert_eq!(names(&lock), [BEAT, OWNER]);
@@ -290,14 +291,14 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_the_dead_are_swept_up_and_nothing_else() {
+    fn leftovers_of_the_dead_are_found_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let lock = folder.path().join("l");
         for name in ["l.new-1", "l.old-2", "ll.new-3", "l.newer"] {
             fs::create_dir(folder.path().join(name)).unwrap();
             fs::write(folder.path().join(name).join("x"), "").unwrap();
         }
-        sweep(&lock, &inside(&lock));
+        leftovers(&lock, &inside(&lock)).iter().for_each(|path| discard(path));
         assert_eq!(names(folder.path()), ["l.newer", "l.recovery", "ll.new-3"]);
     }
 }
