@@ -180,23 +180,29 @@ impl Attempt {
         // Somebody may have been faster.
         let seen = look(&self.lock, &self.here)?;
         let action = self.consider(&seen);
-        let floor = match (action, seen.folder()) {
-            (Action::Take, _) => 0,
-            (Action::Clear, Some(folder)) => {
-                self.cleared += 1;
-                let name = format!("{}-{}", self.here.owner(0).nonce, self.cleared);
-                let Some(away) = take_away(&self.lock, folder, &name, inside)? else {
-                    return Ok(Tried::NotYet("another process is taking it"));
-                };
-                // Beside what a crash may have left.
-                *remains = leftovers(&self.lock, inside);
-                remains.retain(|leftover| *leftover != away);
-                remains.push(away);
-                seen.owner.as_ref().map_or(0, |owner| owner.token)
-            }
-            _ => return Ok(Tried::NotYet(seen.seen.why_not())),
+        let floor = seen.owner.as_ref().map_or(0, |owner| owner.token);
+        let token = match action {
+            // On disk before the record that was its floor is moved away.
+            Action::Take | Action::Clear => token::draw(&self.lock, floor, inside)?,
+            Action::Watch | Action::Leave => return Ok(Tried::NotYet(seen.seen.why_not())),
         };
-        self.take(floor, inside)
+        if let Some(folder) = seen.folder() {
+            // Drawing takes a while; an owner that nobody can judge may have beaten meanwhile.
+            let seen = look(&self.lock, &self.here)?;
+            if seen.folder() != Some(folder) || self.consider(&seen) != Action::Clear {
+                return Ok(Tried::NotYet(seen.seen.why_not()));
+            }
+            self.cleared += 1;
+            let name = format!("{}-{}", self.here.owner(0).nonce, self.cleared);
+            let Some(away) = take_away(&self.lock, folder, &name, inside)? else {
+                return Ok(Tried::NotYet("another process is taking it"));
+            };
+            // Beside what a crash may have left.
+            *remains = leftovers(&self.lock, inside);
+            remains.retain(|leftover| *leftover != away);
+            remains.push(away);
+        }
+        self.take(token, inside)
     }
 
     /// What the table says about a look, and about how long the lock has been silent.
@@ -217,9 +223,8 @@ impl Attempt {
         self.config.stale + self.config.beat
     }
 
-    /// Draws the token, and publishes a complete lock with it.
-    fn take(&self, floor: u64, inside: &Recovery) -> io::Result<Tried> {
-        let token = token::draw(&self.lock, floor, inside)?;
+    /// Publishes a complete lock, and sees that it beats.
+    fn take(&self, token: u64, inside: &Recovery) -> io::Result<Tried> {
         let owner = self.here.owner(token);
         let begun = Instant::now();
         let Some(placed) = publish(&self.lock, &owner, inside)? else {
