@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long removing what nobody needs any more may keep anybody waiting.
+const SWEEP_WAIT: Duration = Duration::from_millis(200);
 
 /// A file's identity while it exists. Its number may be given to another file afterwards: who
 /// compares identities over time keeps the file open.
@@ -107,6 +110,14 @@ pub(crate) fn discard(folder: &Path) {
     let _ = fs::remove_dir_all(folder);
 }
 
+/// Removes such folders without waiting long for a file system that hangs.
+pub(crate) fn sweep(folders: Vec<PathBuf>) {
+    if !folders.is_empty() {
+        let swept = move || folders.iter().for_each(|folder| discard(folder));
+        let _ = bounded("lock-sweep", Instant::now() + SWEEP_WAIT, swept);
+    }
+}
+
 /// Does `work` on a thread of its own and waits for it until `deadline`; `None` if it has not come
 /// back by then. Its result is dropped, should it come later. Where no thread can be had the work
 /// is done here, without a bound.
@@ -133,8 +144,6 @@ pub(crate) fn bounded<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

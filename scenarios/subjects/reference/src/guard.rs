@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::beat::{Beats, Event};
 use crate::cause::Trouble;
-use crate::files::bounded;
+use crate::files::{bounded, sweep};
 use crate::place::{Placed, ReleaseError};
 use crate::policy::{Health, Policy};
 
@@ -84,7 +84,9 @@ impl Guard {
         let released = bounded("lock-release", deadline + RELEASE_WAIT / 4, move || {
             placed.give_back(deadline)
         });
-        released.unwrap_or(Err(ReleaseError::Hung(lock)))
+        let away = released.unwrap_or(Err(ReleaseError::Hung(lock)))?;
+        sweep(vec![away]);
+        Ok(())
     }
 }
 

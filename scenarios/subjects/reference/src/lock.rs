@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::beat::Beats;
 use crate::cause::error_text;
-use crate::files::{bounded, discard};
+use crate::files::{bounded, sweep};
 use crate::guard::Guard;
 use crate::judge::{Action, judge};
 use crate::look::{Look, Signs, look};
@@ -102,20 +102,22 @@ impl ReferenceLock {
         if let Some(mistake) = self.config.mistake() {
             return Err(LockError::Config(mistake));
         }
-        let mut attempt = Attempt {
+        let attempt = Attempt {
             lock: self.lock.clone(),
             config: self.config,
             here: Here::new(),
             watched: None,
             cleared: 0,
+            remains: Vec::new(),
         };
         // A guard that comes too late is dropped, and so given back.
-        bounded("lock-acquire", deadline + GRACE, move || attempt.run(deadline)).unwrap_or_else(
-            || {
-                let why = "the file system did not answer".to_owned();
-                Err(LockError::TimedOut { lock: self.lock.clone(), why })
-            },
-        )
+        let tried = bounded("lock-acquire", deadline + GRACE, move || attempt.run(deadline));
+        let Some((result, remains)) = tried else {
+            let why = "the file system did not answer".to_owned();
+            return Err(LockError::TimedOut { lock: self.lock.clone(), why });
+        };
+        sweep(remains);
+        result
     }
 }
 
@@ -128,6 +130,9 @@ struct Attempt {
     watched: Option<Watched>,
     /// How many locks of dead owners it has moved away.
     cleared: u32,
+    /// Where they are now, and what crashes left beside them. They are removed at the end: the
+    /// recovery lock is not to be held, nor a taken lock to be kept waiting, for that.
+    remains: Vec<PathBuf>,
 }
 
 /// Signs of a lock, and since when they have been the same by this process's own clock.
@@ -144,16 +149,17 @@ enum Tried {
 }
 
 impl Attempt {
-    fn run(&mut self, deadline: Instant) -> Result<Guard, LockError> {
+    /// Tries until `deadline`. Says as well what is to be removed now.
+    fn run(mut self, deadline: Instant) -> (Result<Guard, LockError>, Vec<PathBuf>) {
         loop {
             let why = match self.step() {
-                Ok(Tried::Taken(guard)) => return Ok(guard),
+                Ok(Tried::Taken(guard)) => return (Ok(guard), self.remains),
                 Ok(Tried::NotYet(why)) => why.to_owned(),
                 Err(error) => error_text(&error),
             };
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(LockError::TimedOut { lock: self.lock.clone(), why });
+                return (Err(LockError::TimedOut { lock: self.lock, why }), self.remains);
             }
             std::thread::sleep(self.config.poll.min(left));
         }
@@ -167,16 +173,11 @@ impl Attempt {
         let Some(inside) = Recovery::enter(&self.lock, Instant::now())? else {
             return Ok(Tried::NotYet("another process is taking or giving back the lock"));
         };
-        let mut remains = Vec::new();
-        let tried = self.step_inside(&inside, &mut remains);
-        drop(inside);
-        // Outside, so that nobody waits for it.
-        remains.iter().for_each(|folder| discard(folder));
-        tried
+        self.step_inside(&inside)
     }
 
-    /// The rest of a step, with nobody else inside. What it moves away is to be removed afterwards.
-    fn step_inside(&mut self, inside: &Recovery, remains: &mut Vec<PathBuf>) -> io::Result<Tried> {
+    /// The rest of a step, with nobody else inside.
+    fn step_inside(&mut self, inside: &Recovery) -> io::Result<Tried> {
         // Somebody may have been faster.
         let seen = look(&self.lock, &self.here)?;
         let action = self.consider(&seen);
@@ -197,10 +198,9 @@ impl Attempt {
             let Some(away) = take_away(&self.lock, folder, &name, inside)? else {
                 return Ok(Tried::NotYet("another process is taking it"));
             };
-            // Beside what a crash may have left.
-            *remains = leftovers(&self.lock, inside);
-            remains.retain(|leftover| *leftover != away);
-            remains.push(away);
+            self.remains = leftovers(&self.lock, inside);
+            self.remains.retain(|leftover| *leftover != away);
+            self.remains.push(away);
         }
         self.take(token, inside)
     }

@@ -188,20 +188,14 @@ impl Placed {
         }
     }
 
-    /// Gives the lock back, trying until `deadline`. Touches nobody else's. However it ends, the
-    /// life lock ends with it.
-    pub(crate) fn give_back(self, deadline: Instant) -> Result<(), ReleaseError> {
+    /// Gives the lock back, trying until `deadline`, and says which folder is to be removed now.
+    /// Touches nobody else's. However it ends, the life lock ends with it.
+    pub(crate) fn give_back(self, deadline: Instant) -> Result<PathBuf, ReleaseError> {
         loop {
-            let error = match self.try_to_give_back(deadline) {
-                Ok(away) => {
-                    discard(&away);
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            let may_pass = matches!(error, ReleaseError::Io { .. });
+            let result = self.try_to_give_back(deadline);
+            let may_pass = matches!(result, Err(ReleaseError::Io { .. }));
             if !may_pass || Instant::now() >= deadline {
-                return Err(error);
+                return result;
             }
             std::thread::sleep(RETRY);
         }
@@ -246,7 +240,7 @@ mod tests {
         assert_eq!(names(&lock), [BEAT, OWNER]);
         assert!(publish(&lock, &Here::new().owner(2), &inside(&lock)).unwrap().is_none());
         assert_eq!(names(folder.path()), ["l", "l.recovery"], "the loser leaves nothing");
-        placed.give_back(Instant::now()).unwrap();
+        discard(&placed.give_back(Instant::now()).unwrap());
         assert_eq!(names(folder.path()), ["l.recovery"]);
     }
 

@@ -24,7 +24,7 @@ fn config() -> Config {
     }
 }
 
-/// A beat that no busy machine is late for.
+/// A lock that no busy machine loses; its beats may be overdue.
 fn patient() -> Config {
     Config { stale: Duration::from_secs(60), ..config() }
 }
@@ -67,7 +67,8 @@ fn loss(guard: &Guard) -> Trouble {
 fn it_excludes_and_frees_and_its_tokens_rise() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("l");
-    let first = lock_at(&path, patient()).acquire(soon(20_000)).unwrap();
+    let slow = Config { beat: Duration::from_secs(20), ..patient() };
+    let first = lock_at(&path, slow).acquire(soon(20_000)).unwrap();
     assert_eq!(why(lock_at(&path, patient()).acquire(soon(50))), "its owner lives");
     let token = first.check().unwrap();
     assert_eq!((token, first.health()), (first.token(), Health::Healthy));
