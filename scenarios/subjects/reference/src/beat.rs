@@ -270,25 +270,19 @@ enum Failure {
 
 impl Failure {
     fn tell(self, shared: &Shared, file: &File) -> Health {
-        match self {
-            Failure::Frozen => {
-                shared.saw_trouble(true, shared.trouble("utimes", Cause::Frozen, None))
-            }
-            Failure::NotMine { cause, errno } => {
-                let trouble = with_space(shared.trouble("stat", cause, errno), file);
-                shared.saw_trouble(false, trouble)
-            }
+        let (is_mine, trouble) = match self {
+            Failure::Frozen => (true, shared.trouble("utimes", Cause::Frozen, None)),
+            Failure::NotMine { cause, errno } => (false, shared.trouble("stat", cause, errno)),
             Failure::Error { operation, error } => {
                 let errno = error.raw_os_error();
                 let cause = errno.map_or(Cause::Other(0), |errno| Cause::of(errno, None));
-                let mut trouble = shared.trouble(operation, cause, errno);
-                // Known to the watchdog already, should statvfs hang on the same file system.
-                shared.state().trouble.get_or_insert_with(|| trouble.clone());
-                shared.doing("statvfs");
-                trouble = with_space(trouble, file);
-                shared.saw_trouble(true, trouble)
+                (true, shared.trouble(operation, cause, errno))
             }
-        }
+        };
+        // The watchdog knows it already, should statvfs hang on the same file system.
+        shared.state().trouble.get_or_insert_with(|| trouble.clone());
+        shared.doing("statvfs");
+        shared.saw_trouble(is_mine, with_space(trouble, file))
     }
 }
 
