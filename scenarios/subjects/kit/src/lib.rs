@@ -11,5 +11,5 @@ mod section;
 mod witness;
 
 pub use environment::{BadEnvironment, Environment};
-pub use section::{Guard, Lock, Notice, Tried, play};
+pub use section::{Guard, Lock, Notice, OnLoss, Tried, play};
 pub use witness::{Witness, WitnessError};

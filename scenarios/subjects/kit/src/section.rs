@@ -1,7 +1,7 @@
 //! The critical section of a subject: enter, work in ticks, leave; stop at once when told to.
 //!
 //! Told of a loss, the section stops its protected work, as a lock's documentation tells its
-//! users to do. A notice wakes it at once: it waits for notices, not for time.
+//! users to do ([`OnLoss`]). A notice wakes it at once: it waits for notices, not for time.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -30,6 +30,18 @@ pub enum Tried<G> {
     Failed(String),
 }
 
+/// What a holder does once its lock is lost. Whatever it is, it writes nothing protected any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLoss {
+    /// Breaks off, and says `aborted`.
+    #[default]
+    Abort,
+    /// Leaves in order, early, and releases.
+    Leave,
+    /// Stays until its time is over.
+    Stay,
+}
+
 /// A lock under test.
 pub trait Lock {
     /// What holds it.
@@ -44,6 +56,14 @@ pub trait Guard {
     fn token(&self) -> Option<u64>;
     /// Waits up to `patience` for what the lock has to tell; one that never tells anything sleeps.
     fn next_notice(&self, patience: Duration) -> Option<Notice>;
+    /// Whether the lock covers a protected write right now; a lock that cannot say so always does.
+    fn may_write(&self) -> bool {
+        true
+    }
+    /// What its holder does once it is lost.
+    fn on_loss(&self) -> OnLoss {
+        OnLoss::Abort
+    }
     /// Gives the lock back, or what of it is still one's own.
     ///
     /// # Errors
@@ -54,6 +74,8 @@ pub trait Guard {
 /// How a section ended.
 enum Ended {
     Left,
+    /// Left after its lock was lost: it does not come back for another turn.
+    LeftLost,
     Aborted,
 }
 
@@ -68,7 +90,7 @@ pub fn play<L: Lock>(environment: &Environment, lock: &mut L) -> ExitCode {
         };
         match played {
             Ok(Ended::Left) => {}
-            Ok(Ended::Aborted) => return ExitCode::SUCCESS,
+            Ok(Ended::Aborted | Ended::LeftLost) => return ExitCode::SUCCESS,
             Err(why) => {
                 // If even this cannot be said, the exit code says it.
                 let _ = witness.failed(&why);
@@ -96,7 +118,7 @@ fn inside<G: Guard>(
         Err(error) => Err(error.to_string()),
     };
     let word = match ended {
-        Ok(Ended::Left) => "left",
+        Ok(Ended::Left | Ended::LeftLost) => "left",
         Ok(Ended::Aborted) | Err(_) => "aborted",
     };
     witness.say(word, &[]).map_err(|error| error.to_string())?;
@@ -120,13 +142,14 @@ fn work<G: Guard>(
     }
     let end = entered + environment.hold;
     let mut next = Instant::now();
+    let mut is_lost = false;
     loop {
         let now = Instant::now();
-        if now >= end {
-            return Ok(Ended::Left);
-        }
-        if now >= next {
-            match witness.say("wrote", token) {
+        let is_over = now >= end;
+        if now >= next && !is_over {
+            let is_covered = !is_lost && guard.may_write();
+            let written = if is_covered { witness.say("wrote", token) } else { Ok(()) };
+            match written {
                 Ok(()) => {}
                 Err(WitnessError::Fenced) => {
                     say(witness, "lost", &[("reason".to_owned(), "fenced".to_owned())])?;
@@ -136,14 +159,20 @@ fn work<G: Guard>(
             }
             next = Instant::now() + environment.tick;
         }
+        // No time at all once it is over: what was told meanwhile is still heard before leaving.
         let wait = next.min(end).saturating_duration_since(Instant::now());
         match guard.next_notice(wait) {
             Some(Notice::Degraded(details)) => say(witness, "degraded", &details)?,
             Some(Notice::Healthy) => say(witness, "healthy", &[])?,
             Some(Notice::Lost(details)) => {
                 say(witness, "lost", &details)?;
-                return Ok(Ended::Aborted);
+                match guard.on_loss() {
+                    OnLoss::Abort => return Ok(Ended::Aborted),
+                    OnLoss::Leave => return Ok(Ended::LeftLost),
+                    OnLoss::Stay => is_lost = true,
+                }
             }
+            None if is_over => return Ok(if is_lost { Ended::LeftLost } else { Ended::Left }),
             None => {}
         }
     }

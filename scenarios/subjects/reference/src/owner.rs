@@ -1,79 +1,177 @@
-//! Who owns a lock, and whether that process is dead.
+//! Who owns a lock, as its record says, and what can be said of that process from here.
 //!
-//! A pid alone proves nothing: it is reused, and it means another process in another PID
-//! namespace or on another host. A record therefore holds the start time, the namespace, the boot
-//! and the host as well, and [`Owner::fate`] says *dead* only where all of that can be compared.
+//! A pid alone proves nothing: it is reused, and it means another process in another PID namespace
+//! or on another host. A record therefore holds the start time, the namespaces, the boot and the
+//! host as well.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 
+use crate::judge::Process;
+
+/// The format of the records that this library writes.
+const FORMAT: u64 = 1;
 /// The last line of a record: what has none is torn.
 const END: &str = "end";
-/// A record is a few lines.
+/// A record is a few lines; what is longer is not one.
 pub(crate) const RECORD_BYTES_MAX: usize = 4096;
+/// What this system does not say. Equal to nothing, itself included.
+const UNKNOWN: &str = "-";
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// The process, as its own PID namespace numbers it.
-    pub pid: u32,
-    /// When it started, in clock ticks since boot (proc(5), stat, field 22).
-    pub started: u64,
+    pub(crate) pid: u32,
+    /// When it started, in clock ticks since boot (`proc_pid_stat(5)`, field 22).
+    pub(crate) started: u64,
     /// Its PID namespace (namespaces(7)).
-    pub pid_namespace: String,
+    pub(crate) pid_namespace: String,
+    /// Its time namespace (`time_namespaces(7)`): start times are shown shifted by it.
+    pub(crate) time_namespace: String,
     /// The boot of its machine (`/proc/sys/kernel/random/boot_id`).
-    pub boot: String,
+    pub(crate) boot: String,
     /// Its host's name.
-    pub host: String,
+    pub(crate) host: String,
+    /// Its fencing token.
+    pub(crate) token: u64,
     /// Different for each acquisition.
-    pub nonce: String,
+    pub(crate) nonce: String,
 }
 
-/// What can be said of an owner from here.
+/// Why a record cannot be read as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It lives.
-    Alive,
-    /// It is dead, for certain.
-    Dead,
-    /// It cannot be judged from here.
-    Unknown,
+pub(crate) enum BadRecord {
+    /// It has a newer format.
+    Future,
+    /// It is empty, torn, or was written by something else.
+    Unreadable,
+}
+
+/// Where an owner runs, seen from here.
+///
+/// | host | boot | PID and time namespace | place |
+/// |---|---|---|---|
+/// | other, or not known | | | elsewhere |
+/// | same | other, or not known | | elsewhere: hosts may share a name, so this need not be a reboot |
+/// | same | same | other, or not known | under this kernel |
+/// | same | same | same | within sight, if this process sees others at all |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Its pid means the same process here as there.
+    InSight,
+    /// Under this kernel, but its pid means nothing here.
+    SameKernel,
+    /// On another machine, or in another boot of this one.
+    Elsewhere,
+}
+
+/// This process, as far as it needs to be compared with owners; new for each acquisition.
+#[derive(Clone, Debug)]
+pub(crate) struct Here {
+    me: Owner,
+    /// Whether `/proc` shows the processes of our own PID namespace, those of others included.
+    sees_processes: bool,
+}
+
+impl Here {
+    pub(crate) fn new() -> Here {
+        let pid = std::process::id();
+        let line = |path: &str| fs::read_to_string(path).map(|text| plain(text.trim()));
+        let link = |path: &str| fs::read_link(path).map(|to| plain(&to.to_string_lossy()));
+        let unknown = |_| UNKNOWN.to_owned();
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // Unique is all that it has to be, and two hashers of one process differ.
+        let random = RandomState::new().build_hasher().finish();
+        let me = Owner {
+            pid,
+            started: parse_stat(&stat).map_or(0, |stat| stat.started),
+            pid_namespace: link("/proc/self/ns/pid").unwrap_or_else(unknown),
+            time_namespace: link("/proc/self/ns/time").unwrap_or_else(unknown),
+            boot: line("/proc/sys/kernel/random/boot_id").unwrap_or_else(unknown),
+            host: plain(&rustix::system::uname().nodename().to_string_lossy()),
+            token: 0,
+            nonce: format!("{pid}-{random:016x}"),
+        };
+        // A `/proc` of another namespace numbers other processes; one that hides those of other
+        // users hides pid 1 (`proc(5)`, hidepid).
+        let is_own = link("/proc/self").is_ok_and(|to| to == pid.to_string());
+        let sees_processes = is_own && fs::symlink_metadata("/proc/1").is_ok();
+        Here { me, sees_processes }
+    }
+
+    /// The owner that this process would be.
+    pub(crate) fn owner(&self, token: u64) -> Owner {
+        Owner { token, ..self.me.clone() }
+    }
+
+    /// The table of places.
+    pub(crate) fn place_of(&self, owner: &Owner) -> Place {
+        let same = |one: &str, other: &str| one == other && one != UNKNOWN;
+        if !same(&owner.host, &self.me.host) || !same(&owner.boot, &self.me.boot) {
+            return Place::Elsewhere;
+        }
+        let is_same_namespace = same(&owner.pid_namespace, &self.me.pid_namespace)
+            && same(&owner.time_namespace, &self.me.time_namespace);
+        if is_same_namespace && self.sees_processes { Place::InSight } else { Place::SameKernel }
+    }
+
+    /// Whether an owner that is [`Place::InSight`] runs.
+    ///
+    /// | its pid | start time | process |
+    /// |---|---|---|
+    /// | is free, or a zombie's | | gone |
+    /// | in use | other | gone: the pid was reused |
+    /// | in use | same | runs |
+    /// | cannot be read | | unseen |
+    pub(crate) fn process_of(&self, owner: &Owner) -> Process {
+        process(owner, &stat_of(owner.pid))
+    }
+}
+
+fn process(owner: &Owner, stat: &io::Result<Option<Stat>>) -> Process {
+    match stat {
+        Ok(None) => Process::Gone,
+        Ok(Some(stat)) if stat.is_dead || stat.started != owner.started => Process::Gone,
+        Ok(Some(_)) => Process::Runs,
+        Err(_) => Process::Unseen,
+    }
 }
 
 impl Owner {
-    /// This process, with a fresh nonce.
-    ///
-    /// # Errors
-    /// `/proc` does not say who this is.
-    pub fn this_process() -> io::Result<Owner> {
-        let pid = std::process::id();
-        let started = start_time(pid)?
-            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has no start time")))?;
-        let mut random = [0; 8];
-        io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut random)?;
-        Ok(Owner {
-            pid,
-            started,
-            pid_namespace: fs::read_link("/proc/self/ns/pid")?.to_string_lossy().into_owned(),
-            boot: fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            nonce: format!("{pid}-{:016x}", u64::from_ne_bytes(random)),
-        })
-    }
-
     /// The record's text.
-    #[must_use]
-    pub fn to_record(&self) -> String {
+    pub(crate) fn to_record(&self) -> String {
         format!(
-            "pid={}\nstarted={}\npid-namespace={}\nboot={}\nhost={}\nnonce={}\n{END}\n",
-            self.pid, self.started, self.pid_namespace, self.boot, self.host, self.nonce
+            "format={FORMAT}\npid={}\nstarted={}\npid-namespace={}\ntime-namespace={}\nboot={}\n\
+             host={}\ntoken={}\nnonce={}\n{END}\n",
+            self.pid,
+            self.started,
+            self.pid_namespace,
+            self.time_namespace,
+            self.boot,
+            self.host,
+            self.token,
+            self.nonce
         )
     }
 
-    /// Reads a record; `None` if it is torn, empty, foreign or from a future that says less.
-    #[must_use]
-    pub fn from_record(text: &str) -> Option<Owner> {
+    /// Reads a record. Keys that are not known are left alone: this format may get more of them.
+    pub(crate) fn from_record(bytes: &[u8]) -> Result<Owner, BadRecord> {
+        let text = std::str::from_utf8(bytes).map_err(|_| BadRecord::Unreadable)?;
+        let (first, rest) = text.split_once('\n').ok_or(BadRecord::Unreadable)?;
+        let format: Option<u64> =
+            first.strip_prefix("format=").and_then(|number| number.parse().ok());
+        match format {
+            Some(FORMAT) if bytes.len() <= RECORD_BYTES_MAX => {}
+            Some(newer) if newer > FORMAT => return Err(BadRecord::Future),
+            _ => return Err(BadRecord::Unreadable),
+        }
+        Owner::from_lines(rest).ok_or(BadRecord::Unreadable)
+    }
+
+    fn from_lines(text: &str) -> Option<Owner> {
         let body = text.strip_suffix(&format!("\n{END}\n"))?;
         let mut fields = BTreeMap::new();
         for line in body.lines() {
@@ -82,112 +180,160 @@ impl Owner {
         }
         let mut take = |key| fields.remove(key).map(str::to_owned);
         Some(Owner {
-            pid: take("pid")?.parse().ok()?,
+            // No process has pid 0, and none a pid that does not fit into pid_t.
+            pid: take("pid")?
+                .parse()
+                .ok()
+                .filter(|pid| (1..=i32::MAX.unsigned_abs()).contains(pid))?,
             started: take("started")?.parse().ok()?,
             pid_namespace: take("pid-namespace")?,
+            time_namespace: take("time-namespace")?,
             boot: take("boot")?,
             host: take("host")?,
+            token: take("token")?.parse().ok()?,
             nonce: take("nonce")?,
         })
     }
+}
 
-    /// Whether this owner is dead, as far as `here`, the process that asks, can tell.
-    ///
-    /// | host | boot | PID namespace | its pid | start time | fate |
-    /// |---|---|---|---|---|---|
-    /// | other | | | | | unknown |
-    /// | same | other | | | | dead: the machine was started anew |
-    /// | same | same | other | | | unknown |
-    /// | same | same | same | is free, or a zombie's | | dead |
-    /// | same | same | same | in use | other | dead: the pid was reused |
-    /// | same | same | same | in use | same | alive |
-    #[must_use]
-    pub fn fate(&self, here: &Owner) -> Fate {
-        self.fate_by(here, start_time)
-    }
+/// Without what would end a line.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
 
-    fn fate_by(&self, here: &Owner, start: impl Fn(u32) -> io::Result<Option<u64>>) -> Fate {
-        if self.host != here.host {
-            return Fate::Unknown;
-        }
-        if self.boot != here.boot {
-            return Fate::Dead;
-        }
-        if self.pid_namespace != here.pid_namespace {
-            return Fate::Unknown;
-        }
-        match start(self.pid) {
-            Ok(None) => Fate::Dead,
-            Ok(Some(started)) if started != self.started => Fate::Dead,
-            Ok(Some(_)) => Fate::Alive,
-            Err(_) => Fate::Unknown,
-        }
+/// What counts of `/proc/PID/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    is_dead: bool,
+    started: u64,
+}
+
+/// `None` if there is no such process.
+fn stat_of(pid: u32) -> io::Result<Option<Stat>> {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => parse_stat(&text)
+            .map(Some)
+            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat cannot be read"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // The process went while its file was being read (proc(5)).
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-/// A living process's start time; `None` if there is no such process, or only its zombie.
-fn start_time(pid: u32) -> io::Result<Option<u64>> {
-    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => stat,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        // The process went while its file was being read (proc(5)).
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+fn parse_stat(text: &str) -> Option<Stat> {
     // The name, field 2, may hold blanks and brackets; what counts comes after its last bracket.
-    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    match (fields.first(), fields.get(19)) {
-        (Some(&("Z" | "X")), _) => Ok(None),
-        (Some(_), Some(started)) => started.parse().map(Some).map_err(io::Error::other),
-        _ => Err(io::Error::other(format!("/proc/{pid}/stat cannot be read"))),
-    }
+    let threads: u64 = fields.get(17)?.parse().ok()?;
+    // A process whose first thread has ended shows as a zombie while its others run.
+    let is_dead = matches!(*fields.first()?, "Z" | "X") && threads <= 1;
+    Some(Stat { is_dead, started: fields.get(19)?.parse().ok()? })
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn a_record_reads_back_and_a_torn_one_does_not() {
-        let owner = Owner::this_process().unwrap();
+        let owner = Here::new().owner(7);
         let record = owner.to_record();
-        assert_eq!(Owner::from_record(&record), Some(owner));
+        assert_eq!(Owner::from_record(record.as_bytes()), Ok(owner));
         for length in 0..record.len() {
-            assert_eq!(Owner::from_record(&record[..length]), None, "{length}");
+            let torn = Owner::from_record(&record.as_bytes()[..length]);
+            assert_eq!(torn, Err(BadRecord::Unreadable), "{length}");
         }
-        assert_eq!(Owner::from_record("{\"pid\": 1}"), None);
     }
 
     #[test]
-    fn every_row_of_the_table_of_fates_holds() {
-        let here = Owner::this_process().unwrap();
-        let with = |change: fn(&mut Owner)| {
-            let mut owner = here.clone();
+    fn foreign_and_future_records_are_told_apart() {
+        let record = Here::new().owner(7).to_record();
+        let newer = record.replace("format=1\n", "format=2\n");
+        assert_eq!(Owner::from_record(newer.as_bytes()), Err(BadRecord::Future));
+        assert_eq!(Owner::from_record(b"format=12\nanything"), Err(BadRecord::Future));
+        let more = record.replace("\nend\n", "\nmood=good\nend\n");
+        assert!(Owner::from_record(more.as_bytes()).is_ok());
+        let pid = format!("\npid={}\n", std::process::id());
+        let without = |pid_line: &str| record.replace(&pid, pid_line);
+        let long = record.replace("\nend\n", &format!("\nx={}\nend\n", "x".repeat(5000)));
+        let bad = ["", "{\"pid\": 1}", "4711\n", "format=0\nend\n", &without("\n"), &long];
+        let odd = ["\npid=0\n", "\npid=-1\n", "\npid=4294967295\n"].map(without);
+        for text in bad.into_iter().chain(odd.iter().map(String::as_str)) {
+            assert_eq!(Owner::from_record(text.as_bytes()), Err(BadRecord::Unreadable), "{text}");
+        }
+        assert_eq!(Owner::from_record(b"format=1\n\xff\nend\n"), Err(BadRecord::Unreadable));
+    }
+
+    #[test]
+    fn every_row_of_the_table_of_places_holds() {
+        let mut here = Here::new();
+        here.sees_processes = true;
+        let place = |here: &Here, change: fn(&mut Owner)| {
+            let mut owner = here.owner(1);
             change(&mut owner);
-            owner
+            here.place_of(&owner)
         };
-        let running = |_| Ok(Some(7));
-        let mut there = here.clone();
-        there.started = 7;
-        assert_eq!(with(|o| o.host.push('x')).fate_by(&here, running), Fate::Unknown);
-        assert_eq!(with(|o| o.boot.push('x')).fate_by(&here, running), Fate::Dead);
-        assert_eq!(with(|o| o.pid_namespace.push('x')).fate_by(&here, running), Fate::Unknown);
-        assert_eq!(there.fate_by(&here, |_| Ok(None)), Fate::Dead);
-        assert_eq!(there.fate_by(&here, |_| Ok(Some(8))), Fate::Dead);
-        assert_eq!(there.fate_by(&here, running), Fate::Alive);
-        let hidden = |_| Err(io::ErrorKind::PermissionDenied.into());
-        assert_eq!(there.fate_by(&here, hidden), Fate::Unknown);
+        assert_eq!(place(&here, |_| ()), Place::InSight);
+        assert_eq!(place(&here, |o| o.host.push('x')), Place::Elsewhere);
+        assert_eq!(place(&here, |o| o.boot.push('x')), Place::Elsewhere);
+        assert_eq!(place(&here, |o| o.pid_namespace.push('x')), Place::SameKernel);
+        assert_eq!(place(&here, |o| o.time_namespace.push('x')), Place::SameKernel);
+        let blind = Here { sees_processes: false, ..here.clone() };
+        assert_eq!(place(&blind, |_| ()), Place::SameKernel);
+        // What is not known on either side is not the same.
+        here.me.pid_namespace = UNKNOWN.to_owned();
+        assert_eq!(place(&here, |_| ()), Place::SameKernel);
+        here.me.boot = UNKNOWN.to_owned();
+        assert_eq!(place(&here, |_| ()), Place::Elsewhere);
+    }
+
+    proptest! {
+        /// The table of processes.
+        #[test]
+        fn every_row_of_the_table_of_processes_holds(
+            is_dead in any::<bool>(), started in 0u64..3, recorded in 0u64..3,
+            exists in any::<bool>(), reads in any::<bool>(),
+        ) {
+            let owner = Owner { started: recorded, ..Here::new().owner(1) };
+            let stat = match (reads, exists) {
+                (false, _) => Err(io::ErrorKind::PermissionDenied.into()),
+                (true, false) => Ok(None),
+                (true, true) => Ok(Some(Stat { is_dead, started })),
+            };
+            let expected = match (reads, exists && !is_dead) {
+                (false, _) => Process::Unseen,
+                (true, false) => Process::Gone,
+                (true, true) if started != recorded => Process::Gone,
+                (true, true) => Process::Runs,
+            };
+            prop_assert_eq!(process(&owner, &stat), expected);
+        }
     }
 
     #[test]
-    fn this_process_is_alive_and_a_dead_child_is_not() {
-        let here = Owner::this_process().unwrap();
-        assert_eq!(here.fate(&here), Fate::Alive);
+    fn this_process_runs_and_a_dead_child_does_not() {
+        let here = Here::new();
+        let mut owner = here.owner(1);
+        assert_eq!(here.process_of(&owner), Process::Runs);
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let mut owner = here.clone();
         owner.pid = child.id();
         child.wait().unwrap();
-        assert_eq!(owner.fate(&here), Fate::Dead);
+        assert_eq!(here.process_of(&owner), Process::Gone);
+        assert_ne!(here.owner(1).nonce, Here::new().owner(1).nonce);
+    }
+
+    #[test]
+    fn names_with_brackets_and_dead_first_threads_are_read_right() {
+        let stat = |state: &str, threads: u32| {
+            format!("7 (a) b) {state} 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 4711 9 9")
+        };
+        let parsed = |is_dead| Some(Stat { is_dead, started: 4711 });
+        assert_eq!(parse_stat(&stat("S", 2)), parsed(false));
+        assert_eq!(parse_stat(&stat("Z", 1)), parsed(true));
+        assert_eq!(parse_stat(&stat("Z", 2)), parsed(false));
+        assert_eq!(parse_stat("7 (a"), None);
     }
 }
