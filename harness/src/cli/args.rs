@@ -17,8 +17,9 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
+    // Its place in a command's help would otherwise depend on how many commands there are.
     /// Colour the output
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", display_order = 900)]
     pub color: Color,
 }
 
@@ -30,6 +31,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Show what would run
     List(ListArgs),
+    /// Show a folder through a mount on which operations fail as told
+    #[command(after_help = MOUNT_HELP)]
+    Mount(MountArgs),
     /// Probe what this machine can do, and say how to get what is missing
     Doctor,
     /// Print the JSON Schema of a file format
@@ -141,6 +145,47 @@ pub(crate) struct ListArgs {
     /// Say why each scenario exists, and why one would be skipped
     #[arg(long)]
     pub explain: bool,
+}
+
+/// What `--help` of `mount` says besides.
+const MOUNT_HELP: &str = "\
+Words of a fault (quote a value with blanks: times=\"every 2\"):
+  on=PATH      a path or glob in the mount; everything below a folder is `FOLDER/**`
+  op=OP,…      utimes write truncate create open mkdir rename link symlink unlink rmdir stat read
+               readdir chmod chown fsync close flock fcntl-lock statfs
+  error=ERRNO [apply=true] | ignore=true | hang=D | delay=D | short=N | torn=N | kill=true | pause=D
+  times=N|N..M|N..|\"every N\"   which of them, counted for each file; from=D until=D since the start
+
+`kill` and `pause` mean the process that makes the operation. The mount is there until Ctrl-C,
+SIGTERM or `umount TARGET`, and goes when deadbeat is killed. If all of deadbeat's processes are
+killed at once, `umount -l TARGET` takes the dead mount away.
+
+Mounting needs /dev/fuse and root, or a user namespace: `unshare -Urm sh` gives a shell in one, and
+the mount is seen in it only. fusermount is not used.
+
+Exit codes: 0 unmounted; 3 no mount could be made, or --strict; 2 a bad flag; 130 second Ctrl-C";
+
+/// What `mount` is given.
+#[derive(Args, Debug)]
+pub(crate) struct MountArgs {
+    /// The folder whose files are shown
+    pub source: PathBuf,
+
+    /// The folder on which they are shown; may be SOURCE itself
+    pub target: PathBuf,
+
+    /// What goes wrong: the keys of `[[fault]]` as words, as in
+    /// `on=*.lock op=utimes error=EIO times=3`; may be given several times
+    #[arg(long = "fault", value_name = "WORDS", required = true)]
+    pub faults: Vec<String>,
+
+    /// Write every operation to FILE, as JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+
+    /// Exit 3 if a fault never fired
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// When output is coloured.

@@ -9,7 +9,10 @@ mod catalog;
 mod doctor;
 mod engines;
 mod exit;
+mod faults;
+mod ledger;
 mod list;
+mod mount;
 mod outdir;
 mod paint;
 mod pool;
@@ -57,6 +60,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
             print(&format!("{schema:#}\n"));
             Exit::Ok.into()
         }
+        Command::Mount(args) => mount::mount(&args).into(),
         Command::Doctor => doctor::doctor(paint).into(),
         Command::Witness { line } => adapted(adapter::witness(&line.join(" "))),
         Command::Cs { command } if command.is_empty() => adapted(adapter::critical_section()),

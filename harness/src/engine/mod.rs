@@ -20,12 +20,14 @@ mod deeds;
 pub mod fuse;
 mod ground;
 mod inner;
+pub(crate) mod outside;
 mod scratch;
 mod supervised;
 mod sys;
 pub mod trace;
 mod wire;
 
+pub(crate) use court::Scribe;
 pub use scratch::file_system_of;
 pub use supervised::DEFAULT_USER;
 

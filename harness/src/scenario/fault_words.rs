@@ -7,7 +7,7 @@
 //!
 //! The words become the table that a scenario file would hold, and the reader of those files
 //! reads it: the vocabulary, the mistakes and their hints are the same. What differs: there is no
-//! `who` (the command is the only role), `on` is any path, no length counts in beats, and `from`
+//! `who` (the command is the only role), `on` is any path (`lock` is a file of that name), no length counts in beats, and `from`
 //! and `until` may be lengths since the start.
 
 use std::borrow::Cow;
@@ -168,10 +168,6 @@ fn path(text: &str) -> Said<Target> {
     if text.is_empty() {
         return wrong(whole, "the path is empty", "a file, or a glob such as `/tmp/*.lock`");
     }
-    if matches!(text, "heartbeat" | "lock" | "lock-dir") {
-        let message = format!("{} needs a subject, which says where it is", quoted(text));
-        return wrong(whole, message, format!("for a file of that name write `./{text}`"));
-    }
     if text.starts_with("~/") {
         let hint = "the shell expands it outside quotes only: write $HOME";
         return wrong(0..1, "`~` is not expanded", hint);
@@ -289,7 +285,6 @@ mod tests {
     #[case("on=x op=stat eror=EIO", "eror", "`error`")]
     #[case("on=x op=stat error=ENOSPCC", "ENOSPCC", "`ENOSPC`")]
     #[case("on=x op=refresh error=EIO", "refresh", "op=utimes")]
-    #[case("on=heartbeat op=stat error=EIO", "heartbeat", "./heartbeat")]
     #[case("on=~/x op=stat error=EIO", "~", "$HOME")]
     #[case("who=holder on=x op=stat error=EIO", "who", "leave it out")]
     #[case("on=x op=stat hang=\"until holder dead\"", "holder", "no roles")]
