@@ -22,6 +22,7 @@ fn folder_with(name: &str, text: &str) -> tempfile::TempDir {
 #[case::run(&["run", "--help"])]
 #[case::list(&["list", "--help"])]
 #[case::cs(&["cs", "--help"])]
+#[case::exec(&["exec", "--help"])]
 #[case::mount(&["mount", "--help"])]
 fn help_is_what_it_was(#[case] args: &[&str]) {
     let help = call(root(), args).expect_code(0).stdout;

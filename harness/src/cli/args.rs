@@ -31,6 +31,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Show what would run
     List(ListArgs),
+    /// Run one command under faults, outside scenarios
+    #[command(after_help = EXEC_HELP)]
+    Exec(ExecArgs),
     /// Show a folder through a mount on which operations fail as told
     #[command(after_help = MOUNT_HELP)]
     Mount(MountArgs),
@@ -145,6 +148,63 @@ pub(crate) struct ListArgs {
     /// Say why each scenario exists, and why one would be skipped
     #[arg(long)]
     pub explain: bool,
+}
+
+/// What `--help` of `exec` says besides.
+const EXEC_HELP: &str = "\
+Words of a fault (quote a value with blanks: times=\"every 2\"):
+  on=PATH      a file, or a glob of files; everything below a folder is `FOLDER/**`
+  op=OP,…      utimes write truncate create open mkdir rename link symlink unlink rmdir stat read
+               readdir chmod chown fsync close flock fcntl-lock statfs thread
+  error=ERRNO [apply=true] | ignore=true | hang=D | delay=D | short=N | torn=N | kill=true | pause=D
+  times=N|N..M|N..|\"every N\"   which of them, counted for each file over the whole command
+  from=D until=D               lengths since the start, or \"fault 1 fired + 2s\"
+
+--inject takes strace's grammar: CALL,…:WHAT[:when=FIRST[..LAST][+[STEP]]], where WHAT is
+error=ERRNO, retval=0, delay_enter=D, delay_exit=D or signal=SIGKILL. A call stands for its operation, however else it is spelt. strace
+counts each call of each thread; here each operation is counted for each process and file, whichever
+thread makes it, so the third beat is the third. It means files only, and those that --on names.
+
+The command has your terminal, environment and folder. It runs in real time; only calls that a fault
+names are stopped. No root and no namespace is needed, but ptrace is: nothing in the command can
+itself trace (gdb, strace), and set-user-ID programs gain no rights. Processes that the command
+leaves behind are reported and waited for; all die with deadbeat.
+
+Exit codes: the command's own, or 128 + the signal that ended it; 126, 127 it could not be run;
+  2 a bad flag; 3 it cannot be traced here, or --strict and a fault never fired";
+
+/// What `exec` is given.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("some-fault").args(["faults", "injections"]).required(true).multiple(true))]
+pub(crate) struct ExecArgs {
+    /// What goes wrong: the keys of `[[fault]]` as words, as in
+    /// `on=/tmp/*.lock op=utimes error=EIO times=3`; may be given several times
+    #[arg(long = "fault", value_name = "WORDS")]
+    pub faults: Vec<String>,
+
+    /// The same in strace's words, as in `utimensat:error=EIO:when=3+`; may be given several times
+    #[arg(long = "inject", value_name = "EXPR")]
+    pub injections: Vec<String>,
+
+    /// The files that --inject means: a path or glob [default: every file]
+    #[arg(long, value_name = "PATH", requires = "injections")]
+    pub on: Option<String>,
+
+    /// Write every operation on the faults' files to FILE, as JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+
+    /// Exit 3 if a fault never fired
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Kill what the command leaves behind, rather than wait for it
+    #[arg(long)]
+    pub kill_rest: bool,
+
+    /// The command, after `--`
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<std::ffi::OsString>,
 }
 
 /// What `--help` of `mount` says besides.

@@ -3,7 +3,7 @@
 use super::paint::Paint;
 use crate::fault::realism;
 use crate::fault::{Rule, Target};
-use crate::scenario::{Mistakes, parse_fault};
+use crate::scenario::{Mistakes, parse_fault, parse_inject};
 
 /// One `--fault` or `--inject`, as it was written, and the rules that it became.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub(super) struct Asked {
     /// As the user wrote it, with the flag.
     pub text: String,
     pub rules: Vec<Rule>,
+    /// Whether its delay comes after the operation.
+    pub is_late: bool,
 }
 
 /// Why a fault cannot mean what it says.
@@ -57,7 +59,7 @@ pub(super) fn read_faults(
         match parsed.and_then(|rule| placed(rule, &place).map_err(FaultsError::Place)) {
             Ok(rule) => {
                 let text = format!("--fault '{text}'");
-                all.push(Asked { text, rules: vec![rule] });
+                all.push(Asked { text, rules: vec![rule], is_late: false });
             }
             Err(error) => errors.push(error),
         }
@@ -69,4 +71,32 @@ fn placed(rule: Rule, place: impl Fn(&str) -> Result<String, String>) -> Result<
     let Target::Glob(glob) = &rule.on else { return Ok(rule) };
     let on = Target::Glob(place(glob)?);
     Ok(Rule { on, ..rule })
+}
+
+/// Reads every `--inject`; their rules are numbered on from `number`, and mean the files of the
+/// glob `on`. The notes say in what strace would do more.
+///
+/// # Errors
+/// Everything that is wrong with any of them.
+pub(super) fn read_injections(
+    texts: &[String],
+    mut number: u32,
+    on: &str,
+) -> Result<(Vec<Asked>, Vec<String>), Vec<FaultsError>> {
+    let (mut all, mut notes, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    for text in texts {
+        match parse_inject(text, number) {
+            Ok(import) => {
+                number += u32::try_from(import.rules.len()).unwrap_or(0);
+                let text = format!("--inject '{text}'");
+                notes.extend(import.notes.iter().map(|note| format!("{text}: {note}")));
+                let rules = import.rules.into_iter();
+                let on = Target::Glob(on.to_owned());
+                let rules = rules.map(|rule| Rule { on: on.clone(), ..rule }).collect();
+                all.push(Asked { text, rules, is_late: import.is_late });
+            }
+            Err(mistakes) => errors.push(FaultsError::Mistakes(mistakes)),
+        }
+    }
+    if errors.is_empty() { Ok((all, notes)) } else { Err(errors) }
 }

@@ -1,7 +1,7 @@
 //! What came of the faults of `exec` and `mount`: counted, told, and kept in a file.
 //!
 //! `--log FILE` gets JSON Lines: a first line with the format and what was run, then the events
-//! as in `history.jsonl`, with paths as the rules have them.
+//! as in `history.jsonl`, with whole paths. The only role is `holder`: whoever makes an operation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -55,6 +55,8 @@ pub(super) struct Ledger {
     paint: Paint,
     /// Whether each firing is told of at once.
     tells: bool,
+    /// Whether every operation on the files is seen, or only those that a fault names.
+    sees_all: bool,
 }
 
 impl Ledger {
@@ -86,7 +88,8 @@ impl Ledger {
             log.flush()?;
         }
         let root = root.to_string_lossy().trim_end_matches('/').to_owned();
-        Ok(Ledger { entries, log, root, paint: Paint::for_stderr(), tells })
+        let sees_all = tells || log.is_some();
+        Ok(Ledger { entries, log, root, paint: Paint::for_stderr(), tells, sees_all })
     }
 
     /// Prints how often each fault fired, and why one may never have; whether each one did.
@@ -98,7 +101,7 @@ impl Ledger {
                 0 => {
                     all_fired = false;
                     eprintln!("{} {what}", self.paint.bad(" NEVER FIRED"));
-                    eprintln!("             (hint: {})", entry.why_never());
+                    eprintln!("             (hint: {})", self.why_never(entry));
                 }
                 count => {
                     let times = if count == 1 { "once".to_owned() } else { format!("{count}×") };
@@ -119,6 +122,23 @@ impl Ledger {
     fn name(&self, entry: &Entry) -> String {
         let same = self.entries.values().filter(|other| other.text == entry.text).count();
         if same > 1 { format!("{} ({})", entry.text, entry.kinds()) } else { entry.text.clone() }
+    }
+
+    /// What stands between a fault and its files, as far as it was seen.
+    fn why_never(&self, entry: &Entry) -> String {
+        let kinds = entry.kinds();
+        if entry.rule.ops.kinds.iter().any(|kind| entry.seen.contains(kind)) {
+            return format!("there was {kinds}, but never when `times`, `from` and `until` asked");
+        }
+        if !self.sees_all {
+            return format!("no {kinds} of its files; `--log FILE` shows what is done to them");
+        }
+        if entry.seen.is_empty() {
+            let below = "what is below a folder is `FOLDER/**`";
+            return format!("nothing was done to its files: is the path right? {below}");
+        }
+        let seen: Vec<&str> = entry.seen.iter().map(|kind| kind.as_str()).collect();
+        format!("no {kinds} of its files; what was done to them: {}", seen.join(", "))
     }
 
     fn take(&mut self, event: &Event) {
@@ -146,6 +166,19 @@ impl Ledger {
         }
     }
 
+    fn whole(&self, path: &str) -> String {
+        if path.is_empty() { format!("{}/", self.root) } else { format!("{}/{path}", self.root) }
+    }
+
+    /// The event as the log has it.
+    fn with_whole_paths(&self, mut event: Event) -> Event {
+        if let What::Op { op, .. } | What::Waiting { op, .. } = &mut event.what {
+            op.paths = op.paths.iter().map(|path| self.whole(path)).collect();
+            op.to = op.to.as_ref().map(|path| self.whole(path));
+        }
+        event
+    }
+
     /// One line for an operation that a fault had a hand in. Without an outcome it waits.
     fn tell(&self, op: &Op, outcome: Option<&Outcome>, fault: Option<u32>) {
         let Some(entry) = fault.and_then(|number| self.entries.get(&number)) else { return };
@@ -160,7 +193,7 @@ impl Ledger {
             (Some(Ok(_)), _) => "done".to_owned(),
         };
         let more = if entry.fired == TOLD_MAX { "  (more of it are only counted)" } else { "" };
-        let path = format!("{}/{}", self.root, op.path());
+        let path = self.whole(op.path());
         let kind = op.kind.as_str();
         let number = entry.rule.number;
         let line = format!("fault {number}: {kind} {path}: {came_to}{more}");
@@ -173,31 +206,6 @@ impl Entry {
         let kinds: Vec<&str> = self.rule.ops.kinds.iter().map(|kind| kind.as_str()).collect();
         kinds.join(", ")
     }
-
-    fn says(&self, on: &str) -> bool {
-        self.text.split([' ', '\'']).any(|word| word.strip_prefix("on=") == Some(on))
-    }
-
-    /// What stands between the fault and a file, as far as it was seen.
-    fn why_never(&self) -> String {
-        let kinds = self.kinds();
-        if self.seen.is_empty() {
-            let word = ["heartbeat", "lock", "lock-dir"].into_iter().find(|word| self.says(word));
-            return match word {
-                Some(word) => format!(
-                    "`on={word}` is the file of that name here: no subject says which file it means"
-                ),
-                None => "no operation was seen on a file that it means: is the path right? What \
-                         is below a folder is `FOLDER/**`"
-                    .to_owned(),
-            };
-        }
-        if self.rule.ops.kinds.iter().any(|kind| self.seen.contains(kind)) {
-            return format!("there was {kinds}, but never when `times`, `from` and `until` asked");
-        }
-        let seen: Vec<&str> = self.seen.iter().map(|kind| kind.as_str()).collect();
-        format!("nothing did {kinds}; what was done to its files: {}", seen.join(", "))
-    }
 }
 
 fn write_line(log: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
@@ -208,6 +216,10 @@ fn write_line(log: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
 impl Scribe for Ledger {
     fn put(&mut self, event: Event) -> io::Result<()> {
         self.take(&event);
+        if self.log.is_none() {
+            return Ok(());
+        }
+        let event = self.with_whole_paths(event);
         let Some(log) = &mut self.log else { return Ok(()) };
         let written = write_line(log, &event);
         if let Err(error) = &written {
@@ -233,7 +245,7 @@ mod tests {
     fn ledger() -> Ledger {
         let text = "on=tmp/lock op=utimes error=EIO times=2..3";
         let rule = parse_fault(text, 1, 1).unwrap();
-        let asked = Asked { text: text.to_owned(), rules: vec![rule] };
+        let asked = Asked { text: text.to_owned(), rules: vec![rule], is_late: false };
         Ledger::open(("exec", &[]), &[asked], Path::new("/"), None, false).unwrap()
     }
 
@@ -256,11 +268,13 @@ mod tests {
     #[test]
     fn a_fault_that_never_fired_is_explained() {
         let mut ledger = ledger();
-        let why = |ledger: &Ledger| ledger.entries[&1].why_never();
+        let why = |ledger: &Ledger| ledger.why_never(&ledger.entries[&1]);
+        assert!(why(&ledger).contains("--log"));
+        ledger.sees_all = true;
         ledger.put(op(OpKind::Utimes, "tmp/other")).unwrap();
         assert!(why(&ledger).contains("is the path right"));
         ledger.put(op(OpKind::Stat, "tmp/lock")).unwrap();
-        assert!(why(&ledger).contains("nothing did utimes") && why(&ledger).contains("stat"));
+        assert!(why(&ledger).contains("no utimes") && why(&ledger).contains("stat"));
         ledger.put(op(OpKind::Utimes, "tmp/lock")).unwrap();
         assert!(why(&ledger).contains("`times`"));
         assert!(!ledger.sum_up());

@@ -8,6 +8,7 @@ mod args;
 mod catalog;
 mod doctor;
 mod engines;
+mod exec;
 mod exit;
 mod faults;
 mod ledger;
@@ -15,6 +16,7 @@ mod list;
 mod mount;
 mod outdir;
 mod paint;
+mod places;
 mod pool;
 mod present;
 mod probe;
@@ -60,6 +62,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
             print(&format!("{schema:#}\n"));
             Exit::Ok.into()
         }
+        Command::Exec(args) => exec::exec(&args),
         Command::Mount(args) => mount::mount(&args).into(),
         Command::Doctor => doctor::doctor(paint).into(),
         Command::Witness { line } => adapted(adapter::witness(&line.join(" "))),

@@ -12,6 +12,7 @@
 //! | `error=E` | `error = E` |
 //! | `retval=0` | `ignore = true`; for a write `short = 0` |
 //! | `delay_enter=D` | `delay = D`; microseconds where there is no unit |
+//! | `delay_exit=D` | the same, but the operation happens first: [`Import::is_late`] |
 //! | `signal=SIGKILL` | `kill = true` |
 //! | `when=3`, `3..7`, `3+`, `3..7+2` | `times = "3..3"`, `"3..7"`, `"3.."`, `"3..7 every 2"` |
 //!
@@ -40,6 +41,8 @@ const WHEN_MAX: u64 = 65535;
 pub struct Import {
     /// One for each kind of operation, numbered on from the number that was given.
     pub rules: Vec<Rule>,
+    /// Whether the delay comes after the operation, not before it.
+    pub is_late: bool,
     /// In what strace would do more, one sentence each.
     pub notes: Vec<String>,
 }
@@ -96,11 +99,10 @@ const CALLS: &[(&[OpKind], &[&str])] = {
 /// The parts of the grammar that no fault means, and why.
 const REFUSED: &[(&str, &str)] = &[
     ("syscall", "a call is failed or let through, never replaced by another"),
-    ("delay_exit", "a fault delays an operation before it happens: use delay_enter"),
     ("poke_enter", "a fault changes no memory of the program"),
     ("poke_exit", "a fault changes no memory of the program"),
 ];
-const KNOWN: &[&str] = &["error", "retval", "signal", "delay_enter", "when"];
+const KNOWN: &[&str] = &["error", "retval", "signal", "delay_enter", "delay_exit", "when"];
 
 /// Parses one `--inject`. Its rules are numbered from `number` on and mean every file.
 ///
@@ -140,6 +142,7 @@ struct Draft<'t> {
     error: Option<(Part<'t>, Errno)>,
     retval: Option<Part<'t>>,
     delay: Option<(Part<'t>, Nanos)>,
+    is_late: bool,
     kill: Option<Part<'t>>,
     times: Option<Times>,
 }
@@ -168,7 +171,7 @@ fn read(sink: &mut Sink<'_>, text: &str, number: u32) -> Option<Import> {
             synthetic: true,
         });
     }
-    Some(Import { notes: notes(set), rules })
+    Some(Import { rules, is_late: draft.is_late, notes: notes(set) })
 }
 
 /// The kinds that each call of the set makes; calls that make the same are one.
@@ -223,13 +226,14 @@ fn option<'t>(sink: &mut Sink<'_>, draft: &mut Draft<'t>, part: Part<'t>) {
         "error" => draft.error.is_some(),
         "retval" => draft.retval.is_some(),
         "signal" => draft.kill.is_some(),
-        "delay_enter" => draft.delay.is_some(),
+        "delay_enter" | "delay_exit" => draft.delay.is_some(),
         // strace lets the last one win; here nothing is dropped.
         "when" => draft.times.is_some(),
         _ => false,
     };
     if is_twice {
-        return sink.say(part.span(), format!("{} is there twice", quoted(name)), "");
+        let hint = if name.starts_with("delay") { "one delay, before or after" } else { "" };
+        return sink.say(part.span(), format!("{} is there twice", quoted(name)), hint);
     }
     match name {
         "error" => {
@@ -241,7 +245,8 @@ fn option<'t>(sink: &mut Sink<'_>, draft: &mut Draft<'t>, part: Part<'t>) {
         "signal" => {
             draft.kill = heed(sink, value, kill(value.text)).map(|()| part);
         }
-        "delay_enter" => {
+        "delay_enter" | "delay_exit" => {
+            draft.is_late = name == "delay_exit";
             draft.delay = heed(sink, value, delay(value.text)).map(|delay| (part, delay));
         }
         "when" => draft.times = heed(sink, value, when(value.text)),
@@ -371,7 +376,7 @@ fn effects(sink: &mut Sink<'_>, draft: &Draft<'_>, text: &str) -> Option<Wanted>
     }
     let is_read = wanted.pop().map(|(_, wanted)| wanted);
     if is_read.is_none() {
-        let hint = "one of error=, retval=0, delay_enter=, signal=SIGKILL";
+        let hint = "one of error=, retval=0, delay_enter=, delay_exit=, signal=SIGKILL";
         sink.say(0..text.len(), "nothing is injected", hint);
     }
     is_read
@@ -490,7 +495,7 @@ mod tests {
     #[case("read:retval=0", "retval=0", "only what changes")]
     #[case("close:retval=0", "retval=0", "only what changes")]
     #[case("write:signal=SIGTERM", "SIGTERM", "SIGKILL")]
-    #[case("write:delay_exit=1s", "delay_exit", "use delay_enter")]
+    #[case("write:delay_enter=1s:delay_exit=1s", "delay_exit", "before or after")]
     #[case("write:delay_enter=1h", "h", "one of s, ms, us, ns")]
     #[case("write:syscall=getpid", "syscall", "never replaced")]
     #[case("write:poke_enter=@arg1=00", "poke_enter", "no memory")]
@@ -509,6 +514,12 @@ mod tests {
         let said = parse_inject(text, 1).expect_err(text).render(false);
         assert!(said.contains(word), "no `{word}` in\n{said}");
         assert!(said.contains(reason), "no `{reason}` in\n{said}");
+    }
+
+    #[test]
+    fn a_delay_is_before_or_after() {
+        assert!(good("fsync:delay_exit=1ms").is_late);
+        assert!(!good("fsync:delay_enter=1ms").is_late);
     }
 
     #[test]
