@@ -23,6 +23,8 @@ fn folder_with(name: &str, text: &str) -> tempfile::TempDir {
 #[case::list(&["list", "--help"])]
 #[case::checklist(&["checklist", "--help"])]
 #[case::cs(&["cs", "--help"])]
+#[case::exec(&["exec", "--help"])]
+#[case::mount(&["mount", "--help"])]
 fn help_is_what_it_was(#[case] args: &[&str]) {
     let help = call(root(), args).expect_code(0).stdout;
     insta::assert_snapshot!(format!("help {}", args.join(" ")), help);

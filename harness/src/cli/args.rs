@@ -17,8 +17,9 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
+    // Its place in a command's help would otherwise depend on how many commands there are.
     /// Colour the output
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", display_order = 900)]
     pub color: Color,
 }
 
@@ -33,6 +34,12 @@ pub(crate) enum Command {
     /// Show the runbook as a checklist: what must be true, what proves it, and what holds
     #[command(after_help = exit::HELP)]
     Checklist(ChecklistArgs),
+    /// Run one command under faults, outside scenarios
+    #[command(after_help = EXEC_HELP)]
+    Exec(ExecArgs),
+    /// Show a folder through a mount on which operations fail as told
+    #[command(after_help = MOUNT_HELP)]
+    Mount(MountArgs),
     /// Probe what this machine can do, and say how to get what is missing
     Doctor,
     /// Print the JSON Schema of a file format
@@ -183,6 +190,104 @@ pub(crate) enum ChecklistFormat {
     Human,
     /// One JSON document
     Json,
+}
+
+/// What `--help` of `exec` says besides.
+const EXEC_HELP: &str = "\
+Words of a fault (quote a value with blanks: times=\"every 2\"):
+  on=PATH      a file, or a glob of files; everything below a folder is `FOLDER/**`
+  op=OP,…      utimes write truncate create open mkdir rename link symlink unlink rmdir stat read
+               readdir chmod chown fsync close flock fcntl-lock statfs thread
+  error=ERRNO [apply=true] | ignore=true | hang=D | delay=D | short=N | torn=N | kill=true | pause=D
+  times=N|N..M|N..|\"every N\"   which of them, counted for each file over the whole command
+  from=D until=D               lengths since the start, or \"fault 1 fired + 2s\"
+
+--inject takes strace's grammar: CALL,…:WHAT[:when=FIRST[..LAST][+[STEP]]], where WHAT is
+error=ERRNO, retval=0, delay_enter=D, delay_exit=D or signal=SIGKILL. A call stands for its operation, however else it is spelt. strace
+counts each call of each thread; here each operation is counted for each process and file, whichever
+thread makes it, so the third beat is the third. It means files only, and those that --on names.
+
+The command has your terminal, environment and folder. It runs in real time; only calls that a fault
+names are stopped. No root and no namespace is needed, but ptrace is: nothing in the command can
+itself trace (gdb, strace), and set-user-ID programs gain no rights. Processes that the command
+leaves behind are reported and waited for; all die with deadbeat.
+
+Exit codes: the command's own, or 128 + the signal that ended it; 126, 127 it could not be run;
+  2 a bad flag; 3 it cannot be traced here, or --strict and a fault never fired";
+
+/// What `exec` is given.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("some-fault").args(["faults", "injections"]).required(true).multiple(true))]
+pub(crate) struct ExecArgs {
+    /// What goes wrong: the keys of `[[fault]]` as words, as in
+    /// `on=/tmp/*.lock op=utimes error=EIO times=3`; may be given several times
+    #[arg(long = "fault", value_name = "WORDS")]
+    pub faults: Vec<String>,
+
+    /// The same in strace's words, as in `utimensat:error=EIO:when=3+`; may be given several times
+    #[arg(long = "inject", value_name = "EXPR")]
+    pub injections: Vec<String>,
+
+    /// The files that --inject means: a path or glob [default: every file]
+    #[arg(long, value_name = "PATH", requires = "injections")]
+    pub on: Option<String>,
+
+    /// Write every operation on the faults' files to FILE, as JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+
+    /// Exit 3 if a fault never fired
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Kill what the command leaves behind, rather than wait for it
+    #[arg(long)]
+    pub kill_rest: bool,
+
+    /// The command, after `--`
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// What `--help` of `mount` says besides.
+const MOUNT_HELP: &str = "\
+Words of a fault (quote a value with blanks: times=\"every 2\"):
+  on=PATH      a path or glob in the mount; everything below a folder is `FOLDER/**`
+  op=OP,…      utimes write truncate create open mkdir rename link symlink unlink rmdir stat read
+               readdir chmod chown fsync close flock fcntl-lock statfs
+  error=ERRNO [apply=true] | ignore=true | hang=D | delay=D | short=N | torn=N | kill=true | pause=D
+  times=N|N..M|N..|\"every N\"   which of them, counted for each file; from=D until=D since the start
+
+`kill` and `pause` mean the process that makes the operation. The mount is there until Ctrl-C,
+SIGTERM or `umount TARGET`, and goes when deadbeat is killed. If all of deadbeat's processes are
+killed at once, `umount -l TARGET` takes the dead mount away.
+
+Mounting needs /dev/fuse and root, or a user namespace: `unshare -Urm sh` gives a shell in one, and
+the mount is seen in it only. fusermount is not used.
+
+Exit codes: 0 unmounted; 3 no mount could be made, or --strict; 2 a bad flag; 130 second Ctrl-C";
+
+/// What `mount` is given.
+#[derive(Args, Debug)]
+pub(crate) struct MountArgs {
+    /// The folder whose files are shown
+    pub source: PathBuf,
+
+    /// The folder on which they are shown; may be SOURCE itself
+    pub target: PathBuf,
+
+    /// What goes wrong: the keys of `[[fault]]` as words, as in
+    /// `on=*.lock op=utimes error=EIO times=3`; may be given several times
+    #[arg(long = "fault", value_name = "WORDS", required = true)]
+    pub faults: Vec<String>,
+
+    /// Write every operation to FILE, as JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+
+    /// Exit 3 if a fault never fired
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// When output is coloured.

@@ -9,10 +9,15 @@ mod catalog;
 mod checklist;
 mod doctor;
 mod engines;
+mod exec;
 mod exit;
+mod faults;
+mod ledger;
 mod list;
+mod mount;
 mod outdir;
 mod paint;
+mod places;
 mod pool;
 mod present;
 mod probe;
@@ -59,6 +64,8 @@ pub fn main(args: &[OsString]) -> ExitCode {
             print(&format!("{schema:#}\n"));
             Exit::Ok.into()
         }
+        Command::Exec(args) => exec::exec(&args),
+        Command::Mount(args) => mount::mount(&args).into(),
         Command::Doctor => doctor::doctor(paint).into(),
         Command::Witness { line } => adapted(adapter::witness(&line.join(" "))),
         Command::Cs { command } if command.is_empty() => adapted(adapter::critical_section()),

@@ -99,7 +99,35 @@ pub(crate) enum Item {
     Continue(Role, Option<OpId>),
 }
 
-/// Writes the history, with numbers and times, to the harness.
+/// Where the history goes, event by event.
+pub(crate) trait Scribe {
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    fn put(&mut self, event: Event) -> io::Result<()>;
+
+    /// Makes sure that what was taken is where it belongs.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    fn hand_over(&mut self) -> io::Result<()>;
+}
+
+/// The pipe to the harness.
+impl<O: Write> Scribe for O {
+    fn put(&mut self, event: Event) -> io::Result<()> {
+        let line = serde_json::to_string(&Line::Event(event)).expect("events have a JSON form");
+        self.write_all(line.as_bytes())?;
+        self.write_all(b"\n")
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        self.flush()
+    }
+}
+
+/// Gives events their numbers and times, and hands them on.
 #[derive(Debug)]
 struct Recorder<O> {
     last: Nanos,
@@ -110,7 +138,7 @@ struct Recorder<O> {
     is_full: bool,
 }
 
-impl<O: Write> Recorder<O> {
+impl<O: Scribe> Recorder<O> {
     fn write(&mut self, now: Nanos, what: What) {
         // The last events of a run that hit the bound say so, and that it ended.
         let is_last_word = matches!(what, What::Trouble { .. } | What::End);
@@ -120,9 +148,7 @@ impl<O: Write> Recorder<O> {
         self.seq += 1;
         self.last = self.last.max(now);
         let event = Event { seq: self.seq, at: self.last, what };
-        let line = serde_json::to_string(&Line::Event(event)).expect("events have a JSON form");
-        let written = self.out.write_all(line.as_bytes()).and_then(|()| self.out.write_all(b"\n"));
-        self.is_full |= written.is_err() || self.seq >= self.events_max;
+        self.is_full |= self.out.put(event).is_err() || self.seq >= self.events_max;
     }
 }
 
@@ -140,7 +166,8 @@ pub(crate) struct Court<W, O> {
     recorder: Recorder<O>,
     agenda: Agenda<Item>,
     matcher: Matcher,
-    hand: Hand,
+    /// What carries out deeds on files; nothing does where there is no ground.
+    hand: Option<Hand>,
     resource: Resource,
     inside: BTreeSet<Role>,
     printed: BTreeMap<Role, Printed>,
@@ -157,7 +184,7 @@ pub(crate) struct Court<W, O> {
     pub(crate) stop: Option<String>,
 }
 
-impl<W: World, O: Write> Court<W, O> {
+impl<W: World, O: Scribe> Court<W, O> {
     /// Opens the court for a run that begins now.
     ///
     /// # Errors
@@ -168,6 +195,17 @@ impl<W: World, O: Write> Court<W, O> {
         world: W,
         out: O,
     ) -> Result<Court<W, O>, BadGlob> {
+        let mut court = Court::outside(plan, world, out)?;
+        court.hand = Some(Hand::new(ground, court.matcher.files().clone()));
+        Ok(court)
+    }
+
+    /// Opens a court that has no ground of its own: the files are somebody else's, so it can do
+    /// nothing to them, and the plan has no events.
+    ///
+    /// # Errors
+    /// A glob of the plan is malformed.
+    pub(crate) fn outside(plan: &Plan, world: W, out: O) -> Result<Court<W, O>, BadGlob> {
         let matcher = Matcher::new(plan)?;
         let mut agenda = Agenda::default();
         // Faults first: one that begins at the same moment as a role starts is in place then.
@@ -193,7 +231,7 @@ impl<W: World, O: Write> Court<W, O> {
                 is_full: false,
             },
             agenda,
-            hand: Hand::new(ground, matcher.files().clone()),
+            hand: None,
             matcher,
             resource: Resource::default(),
             inside: BTreeSet::new(),
@@ -228,9 +266,14 @@ impl<W: World, O: Write> Court<W, O> {
         self.recorder.is_full
     }
 
+    /// Closes the court; gives what took the history.
+    pub(crate) fn close(self) -> O {
+        self.recorder.out
+    }
+
     /// Makes sure that the harness has what was written so far.
     pub(crate) fn flush(&mut self) {
-        self.recorder.is_full |= self.recorder.out.flush().is_err();
+        self.recorder.is_full |= self.recorder.out.hand_over().is_err();
     }
 
     /// Writes down an event of the run.
@@ -372,17 +415,17 @@ impl<W: World, O: Write> Court<W, O> {
 
     fn carry_out(&mut self, deed: &Deed) -> io::Result<String> {
         match deed {
-            Deed::Remove(target) => self.hand.remove(target),
-            Deed::Rename(target, name) => self.hand.rename(target, name),
-            Deed::Chmod(mode, target) => self.hand.chmod(*mode, target),
-            Deed::Chown(uid, target) => self.hand.chown(*uid, target),
-            Deed::Immutable(target) => self.hand.immutable(target),
-            Deed::Truncate(target, length) => self.hand.truncate(target, *length),
-            Deed::Corrupt(target, text) => self.hand.corrupt(target, text.as_deref()),
-            Deed::Touch(target, back) => self.hand.touch(target, *back),
-            Deed::FillBlocks(leave) => self.hand.fill_blocks(*leave),
-            Deed::FillInodes(leave) => self.hand.fill_inodes(*leave),
-            Deed::Free => self.hand.free(),
+            Deed::Remove(target) => self.hand()?.remove(target),
+            Deed::Rename(target, name) => self.hand()?.rename(target, name),
+            Deed::Chmod(mode, target) => self.hand()?.chmod(*mode, target),
+            Deed::Chown(uid, target) => self.hand()?.chown(*uid, target),
+            Deed::Immutable(target) => self.hand()?.immutable(target),
+            Deed::Truncate(target, length) => self.hand()?.truncate(target, *length),
+            Deed::Corrupt(target, text) => self.hand()?.corrupt(target, text.as_deref()),
+            Deed::Touch(target, back) => self.hand()?.touch(target, *back),
+            Deed::FillBlocks(leave) => self.hand()?.fill_blocks(*leave),
+            Deed::FillInodes(leave) => self.hand()?.fill_inodes(*leave),
+            Deed::Free => self.hand()?.free(),
             Deed::Remount { read_only } => {
                 self.read_only = *read_only;
                 Ok(if *read_only { "read-only" } else { "writable" }.to_owned())
@@ -396,7 +439,7 @@ impl<W: World, O: Write> Court<W, O> {
                 self.matcher.heal();
                 self.let_go_all_of(None);
                 self.read_only = false;
-                self.hand.heal()
+                self.hand()?.heal()
             }
             Deed::StepClock(who, by) => self.step_clock(*who, *by),
             Deed::Suspend(length) => {
@@ -404,6 +447,10 @@ impl<W: World, O: Write> Court<W, O> {
                 Ok(format!("{length} suspended"))
             }
         }
+    }
+
+    fn hand(&mut self) -> io::Result<&mut Hand> {
+        self.hand.as_mut().ok_or_else(|| io::Error::other("these files are not deadbeat's"))
     }
 
     /// Roles of the cast.
@@ -462,7 +509,7 @@ impl<W: World, O: Write> Court<W, O> {
     }
 
     /// What a fault does to an operation.
-    fn rule_by(&mut self, fault: u32, effect: &Effect, op: &Op) -> Ruling {
+    pub(crate) fn rule_by(&mut self, fault: u32, effect: &Effect, op: &Op) -> Ruling {
         self.record(What::Fired { fault, role: op.role, op: op.id });
         self.agenda.happened(Occurrence::Fired(fault), self.world.now());
         self.fault_of.insert(op.id, fault);

@@ -21,12 +21,14 @@ pub mod exceptions;
 pub mod fuse;
 mod ground;
 mod inner;
+pub(crate) mod outside;
 mod scratch;
 mod supervised;
 mod sys;
 pub mod trace;
 mod wire;
 
+pub(crate) use court::Scribe;
 pub use scratch::file_system_of;
 pub use supervised::DEFAULT_USER;
 

@@ -239,6 +239,11 @@ impl Times {
             Times::First(last) => count <= last,
             Times::Range(first, last) => (first..=last).contains(&count),
             Times::Every(step) => count.is_multiple_of(step),
+            Times::Steps { first, last, step } => {
+                count >= first
+                    && last.is_none_or(|last| count <= last)
+                    && (count - first).is_multiple_of(step)
+            }
         }
     }
 }
@@ -507,6 +512,9 @@ mod tests {
                     Times::First(last) => count <= last,
                     Times::Range(first, last) => first <= count && count <= last,
                     Times::Every(step) => count.is_multiple_of(step),
+                    Times::Steps { first, last, step } => (first..=last.unwrap_or(count))
+                        .step_by(usize::try_from(step).unwrap())
+                        .any(|n| n == count),
                 }
             };
             self.rules.iter().find(wants).map_or(0, |rule| rule.number)
@@ -528,6 +536,8 @@ mod tests {
             (1u64..4).prop_map(Times::First),
             (1u64..4, 0u64..3).prop_map(|(first, more)| Times::Range(first, first + more)),
             (1u64..4).prop_map(Times::Every),
+            (1u64..4, prop::option::of(1u64..6), 1u64..4)
+                .prop_map(|(first, last, step)| Times::Steps { first, last, step }),
         ];
         (who, on, kinds, any::<bool>(), times).prop_map(|(who, on, kinds, refresh, times)| {
             rule(0, who, on, Ops { refresh, kinds }, times)

@@ -110,4 +110,13 @@ pub enum Times {
     Range(u64, u64),
     /// Each N-th.
     Every(u64),
+    /// Each `step`-th from the number `first` on, up to the number `last` if there is one.
+    Steps {
+        /// The first that is hit.
+        first: u64,
+        /// None after this one is.
+        last: Option<u64>,
+        /// How many lie between two that are hit, plus one.
+        step: u64,
+    },
 }

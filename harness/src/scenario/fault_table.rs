@@ -2,13 +2,14 @@
 
 use super::keys;
 use super::mistake::{nearest, quoted};
-use super::scenario_file::{References, moment, unknown};
+use super::scenario_file::{References, moment_of, unknown};
 use super::spec::{EffectSpec, FaultSpec, Length, When};
 use super::walk::{Node, Sink, Table};
 use super::words::{self, Said, one_of, wrong};
-use crate::fault::{Effect, Ops, Times};
+use crate::fault::{Effect, Ops, Target, Times};
 use crate::moment::Anchor;
 use crate::op::{Errno, OpKind};
+use crate::role::Who;
 
 /// Reads one fault; `None` if it is wrong, which has then been said.
 pub(super) fn read(
@@ -24,16 +25,29 @@ pub(super) fn read(
     });
     table.need(sink, "on");
     let on = table.parsed(sink, "on", words::target);
-    let ops = ops(sink, &table);
-    let effect = effect(sink, refs, &table);
-    let from = moment(sink, refs, &table, "from");
+    read_rest(sink, refs, &table, words::moment, who, on)
+}
+
+/// Reads all that says what a fault does and when; whom and what it means is known. `moment` is
+/// how moments are written where the table comes from.
+pub(super) fn read_rest(
+    sink: &mut Sink<'_>,
+    refs: &mut References,
+    table: &Table<'_>,
+    moment: fn(&str) -> Said<When>,
+    who: Option<Who>,
+    on: Option<Target>,
+) -> Option<FaultSpec> {
+    let ops = ops(sink, table);
+    let effect = effect(sink, refs, table, moment);
+    let from = moment_of(sink, refs, table, "from", moment);
     let from = from.unwrap_or(When { anchor: Anchor::Start, offset: Length::ZERO });
-    let until = moment(sink, refs, &table, "until");
+    let until = moment_of(sink, refs, table, "until", moment);
     if until.is_some_and(|until| is_never_after(until, from)) {
         let hint = "the fault would never be active";
         sink.say(table.key_span("until"), "`until` is not after `from`", hint);
     }
-    let times = times(sink, &table);
+    let times = times(sink, table);
     let synthetic =
         table.parsed(sink, "realism", |text| one_of(text, "realism", &[("synthetic", true)]));
     let spec = FaultSpec {
@@ -46,8 +60,8 @@ pub(super) fn read(
         times: times?,
         synthetic: synthetic.unwrap_or(false),
     };
-    check_bytes(sink, &table, &spec);
-    check_hang(sink, &table, &spec);
+    check_bytes(sink, table, &spec);
+    check_hang(sink, table, &spec);
     Some(spec)
 }
 
@@ -88,7 +102,12 @@ fn ops(sink: &mut Sink<'_>, table: &Table<'_>) -> Option<Ops> {
 }
 
 /// The one thing that the fault does.
-fn effect(sink: &mut Sink<'_>, refs: &mut References, table: &Table<'_>) -> Option<EffectSpec> {
+fn effect(
+    sink: &mut Sink<'_>,
+    refs: &mut References,
+    table: &Table<'_>,
+    moment: fn(&str) -> Said<When>,
+) -> Option<EffectSpec> {
     let kinds: Vec<&str> =
         keys::FAULT_KINDS.iter().copied().filter(|kind| table.get(kind).is_some()).collect();
     if let [first, others @ ..] = &kinds[..] {
@@ -109,7 +128,7 @@ fn effect(sink: &mut Sink<'_>, refs: &mut References, table: &Table<'_>) -> Opti
     };
     let apply = apply.is_some_and(|(apply, _)| apply == Some(true));
     // All of them are read, so that a mistake in the second one shows as well.
-    let mut effects = kinds.iter().map(|kind| effect_of(sink, refs, table, kind, apply));
+    let mut effects = kinds.iter().map(|kind| effect_of(sink, refs, table, kind, apply, moment));
     let effect = effects.next().unwrap_or_else(|| unreachable!("`{first}` is a kind"));
     effects.for_each(drop);
     effect
@@ -121,6 +140,7 @@ fn effect_of(
     table: &Table<'_>,
     kind: &str,
     apply: bool,
+    moment: fn(&str) -> Said<When>,
 ) -> Option<EffectSpec> {
     let plain = EffectSpec::Plain;
     match kind {
@@ -130,7 +150,7 @@ fn effect_of(
         }
         "ignore" => flag(sink, table, kind).map(|()| plain(Effect::Ignore)),
         "kill" => flag(sink, table, kind).map(|()| plain(Effect::Kill)),
-        "hang" => hang(sink, refs, table),
+        "hang" => hang(sink, refs, table, moment),
         "delay" => table.parsed(sink, kind, words::some_length).map(EffectSpec::Delay),
         "pause" => table.parsed(sink, kind, words::some_length).map(EffectSpec::Pause),
         "short" => bytes(sink, table, kind).map(|bytes| plain(Effect::Short(bytes))),
@@ -152,7 +172,7 @@ fn bytes(sink: &mut Sink<'_>, table: &Table<'_>, key: &str) -> Option<u64> {
     table.get(key)?.number(sink, 0..1 << 31)
 }
 
-fn errno(text: &str) -> Said<Errno> {
+pub(super) fn errno(text: &str) -> Said<Errno> {
     Errno::named(text).map_or_else(
         || {
             let near = nearest(text, Errno::names());
@@ -166,13 +186,18 @@ fn errno(text: &str) -> Said<Errno> {
 }
 
 /// `hang = "until MOMENT"` or a length.
-fn hang(sink: &mut Sink<'_>, refs: &mut References, table: &Table<'_>) -> Option<EffectSpec> {
+fn hang(
+    sink: &mut Sink<'_>,
+    refs: &mut References,
+    table: &Table<'_>,
+    moment: fn(&str) -> Said<When>,
+) -> Option<EffectSpec> {
     let text = table.text(sink, "hang")?;
-    let Some(moment) = text.text.strip_prefix("until ") else {
+    let Some(end) = text.text.strip_prefix("until ") else {
         return sink.heed(&text, words::some_length(text.text)).map(EffectSpec::HangFor);
     };
-    let by = text.text.len() - moment.len();
-    let when = sink.heed(&text, words::shifted(words::moment(moment), by))?;
+    let by = text.text.len() - end.len();
+    let when = sink.heed(&text, words::shifted(moment(end), by))?;
     refs.moment(when, text.span);
     Some(EffectSpec::HangUntil(when))
 }

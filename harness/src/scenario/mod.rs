@@ -16,6 +16,7 @@
 
 mod event;
 mod fault_table;
+mod fault_words;
 mod keys;
 pub mod library;
 mod mistake;
@@ -23,10 +24,12 @@ mod resolve;
 mod scenario_file;
 pub mod schema;
 mod spec;
+mod strace;
 mod subject_file;
 mod walk;
 mod words;
 
+pub use fault_words::parse_fault;
 pub use mistake::{Mistake, Mistakes};
 pub use resolve::{Resolution, resolve};
 pub use scenario_file::parse_scenario;
@@ -34,6 +37,7 @@ pub use spec::{
     CastPart, Covers, DeedSpec, EffectSpec, EventSpec, ExpectSpec, FaultSpec, Launch, Length, Need,
     Scenario, Setup, Subject, TakeoverSpec, TimingSpec, Variant, When, WorldSpec,
 };
+pub use strace::{Import, parse_inject};
 pub use subject_file::parse_subject;
 
 /// The longest file that is read, in bytes.

@@ -185,7 +185,7 @@ fn moment(when: When, timing: &Timing) -> Moment {
     Moment { anchor: when.anchor, offset: when.offset.resolve(timing) }
 }
 
-fn rule(fault: &FaultSpec, number: u32, timing: &Timing) -> Rule {
+pub(super) fn rule(fault: &FaultSpec, number: u32, timing: &Timing) -> Rule {
     let effect = match &fault.effect {
         EffectSpec::Plain(effect) => effect.clone(),
         EffectSpec::HangUntil(when) => Effect::Hang(HangEnd::Until(moment(*when, timing))),

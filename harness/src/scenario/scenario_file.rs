@@ -39,7 +39,13 @@ impl References {
     }
 
     /// Says what does not exist.
-    fn check(self, sink: &mut Sink<'_>, contenders: usize, faults: usize, events: usize) {
+    pub(super) fn check(
+        self,
+        sink: &mut Sink<'_>,
+        contenders: usize,
+        faults: usize,
+        events: usize,
+    ) {
         for (who, span) in self.roles {
             let missing = match who {
                 Who::One(Role::Contender(number)) => usize::from(number) > contenders,
@@ -148,8 +154,19 @@ pub(super) fn moment(
     table: &Table<'_>,
     key: &str,
 ) -> Option<When> {
+    moment_of(sink, refs, table, key, words::moment)
+}
+
+/// The moment of a key that is absent or not, written as `parse` understands it.
+pub(super) fn moment_of(
+    sink: &mut Sink<'_>,
+    refs: &mut References,
+    table: &Table<'_>,
+    key: &str,
+    parse: fn(&str) -> words::Said<When>,
+) -> Option<When> {
     let text = table.text(sink, key)?;
-    let when = sink.heed(&text, words::moment(text.text))?;
+    let when = sink.heed(&text, parse(text.text))?;
     refs.moment(when, text.span);
     Some(when)
 }

@@ -165,10 +165,10 @@ worded! {
     Times = json_schema!({
         "anyOf": [
             { "type": "integer", "minimum": 1 },
-            { "type": "string", "pattern": r"^(all|[0-9]+|[0-9]+\.\.[0-9]+|every [0-9]+)$" },
+            { "type": "string", "pattern": r"^(all|[0-9]+|every [0-9]+|[0-9]+\.\.[0-9]*( ?every [0-9]+)?)$" },
         ],
         "description":
-            "\"all\", n (the first n), \"n..m\", \"every n\"; counted per role and file.",
+            "\"all\", n (the first n), \"n..m\", \"n..\", \"every n\", \"n..m every k\"; counted per role and file.",
     })
 }
 worded! {

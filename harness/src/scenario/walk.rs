@@ -94,6 +94,11 @@ impl Text<'_> {
     /// Where `part` of the string is in the file; the whole where escapes make that unclear.
     fn span_of(&self, part: Range<usize>, file: &str) -> Range<usize> {
         let source = file.get(self.span.clone()).unwrap_or_default();
+        if source == self.text && !part.is_empty() {
+            // A word of the command line, without quotes.
+            let from = self.span.start;
+            return from + part.start..from + part.end;
+        }
         let inside = source.get(1..source.len().saturating_sub(1));
         if inside == Some(self.text) && !part.is_empty() {
             let from = self.span.start + 1;
@@ -235,7 +240,16 @@ impl<'a> Table<'a> {
         table
     }
 
-    fn refuse_unknown(&self, sink: &mut Sink<'_>, keys: &[&str]) {
+    /// What the words of a command line say, as if it were a table of a file.
+    pub(super) fn of_words(
+        entries: &'a DeTable<'a>,
+        span: Range<usize>,
+        what: &'static str,
+    ) -> Table<'a> {
+        Table { entries, span, what }
+    }
+
+    pub(super) fn refuse_unknown(&self, sink: &mut Sink<'_>, keys: &[&str]) {
         for (key, _) in self.entries() {
             if !keys.contains(&key.text) {
                 self.refuse(sink, &key, keys);

@@ -282,28 +282,48 @@ fn count_from_1(text: &str) -> Said<u32> {
     number.map_or_else(|| wrong(0..text.len(), "expected a number from 1 on", ""), Ok)
 }
 
-/// "all", "n", "n..m", "every n".
+/// "all", "n", "n..m", "n..", "every n", "n..m every k", "n.. every k".
 pub(super) fn times(text: &str) -> Said<Times> {
-    let hint = "\"all\", n, \"n..m\" or \"every n\", from 1 on";
+    let hint = "\"all\", n, \"n..m\", \"n..\", \"every n\" or \"n..m every k\", from 1 on";
     let whole = 0..text.len();
     let number = |text: &str| text.trim().parse::<u64>().ok();
     let times = if text == "all" {
         Some(Times::All)
     } else if let Some(step) = text.strip_prefix("every ") {
         number(step).map(Times::Every)
-    } else if let Some((first, last)) = text.split_once("..") {
-        number(first).zip(number(last)).map(|(first, last)| Times::Range(first, last))
+    } else if let Some((first, rest)) = text.split_once("..") {
+        number(first).and_then(|first| range(first, rest))
     } else {
         number(text).map(Times::First)
     };
     match times {
         None => wrong(whole, format!("{} is no count", quoted(text)), hint),
-        Some(Times::First(0) | Times::Every(0) | Times::Range(0, _)) => {
-            wrong(whole, "counting starts at 1", hint)
-        }
-        Some(Times::Range(first, last)) if first > last => {
+        Some(
+            Times::First(0)
+            | Times::Every(0)
+            | Times::Range(0, _)
+            | Times::Steps { first: 0, .. }
+            | Times::Steps { step: 0, .. },
+        ) => wrong(whole, "counting starts at 1", hint),
+        Some(Times::Range(first, last) | Times::Steps { first, last: Some(last), .. })
+            if first > last =>
+        {
             wrong(whole, "the range runs backwards", format!("did you mean `{last}..{first}`?"))
         }
         Some(times) => Ok(times),
     }
+}
+
+/// What follows "n..": "m", "", "m every k", " every k".
+fn range(first: u64, rest: &str) -> Option<Times> {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let (last, step) = match rest.split_once("every ") {
+        Some((last, step)) => (last, Some(number(step)?)),
+        None => (rest, None),
+    };
+    let last = if last.trim().is_empty() { None } else { Some(number(last)?) };
+    Some(match (last, step) {
+        (Some(last), None) => Times::Range(first, last),
+        (last, step) => Times::Steps { first, last, step: step.unwrap_or(1) },
+    })
 }

@@ -13,6 +13,7 @@
 
 pub(crate) mod cell;
 mod metronome;
+pub(crate) mod outside;
 pub(crate) mod players;
 mod ruler;
 mod shim;
@@ -29,12 +30,14 @@ use crate::history::History;
 use crate::op::OpKind;
 use crate::plan::{Deed, Pids, Trial};
 
-/// Runs a hidden subcommand, `__cell`, `__shim` or `__metronome`; `None` if `name` is none of them.
+/// Runs a hidden subcommand, `__cell`, `__shim`, `__metronome` or `__mount-guard`; `None` if `name`
+/// is none of them.
 #[must_use]
 pub fn inner(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
     match name {
         "__cell" => Some(cell::main()),
         "__shim" => Some(shim::main(arguments)),
+        "__mount-guard" => arguments.first().map(|target| outside::guard(Path::new(target))),
         "__metronome" => {
             let threshold = arguments.first().and_then(|word| word.to_str());
             Some(metronome::main(threshold.unwrap_or_default()))

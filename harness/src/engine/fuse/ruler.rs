@@ -38,15 +38,7 @@ impl<O: Write> Court<Troupe, O> {
 impl<O: Write> Ruler for Court<Troupe, O> {
     fn rule(&mut self, operation: &Operation) -> FsRuling {
         let Some(op) = self.op_of(operation) else { return FsRuling::Proceed };
-        match self.decide(&op, changes_files(operation)) {
-            Ruling::Proceed => FsRuling::Proceed,
-            Ruling::Fail(errno) => FsRuling::Fail(FsErrno(errno)),
-            Ruling::FailAfter(errno) => FsRuling::FailAfter(FsErrno(errno)),
-            Ruling::Pretend => FsRuling::Pretend,
-            Ruling::Hold => FsRuling::Hold,
-            Ruling::Short(bytes) => FsRuling::Short(as_length(bytes)),
-            Ruling::Torn(bytes) => FsRuling::Torn(as_length(bytes)),
-        }
+        told_to_fs(self.decide(&op, changes_files(operation)))
     }
 
     fn settled(&mut self, operation: &Operation, outcome: &FsOutcome) {
@@ -75,6 +67,19 @@ impl<O: Write> Ruler for Court<Troupe, O> {
     }
 }
 
+/// A ruling in the words of the file system.
+pub(super) fn told_to_fs(ruling: Ruling) -> FsRuling {
+    match ruling {
+        Ruling::Proceed => FsRuling::Proceed,
+        Ruling::Fail(errno) => FsRuling::Fail(FsErrno(errno)),
+        Ruling::FailAfter(errno) => FsRuling::FailAfter(FsErrno(errno)),
+        Ruling::Pretend => FsRuling::Pretend,
+        Ruling::Hold => FsRuling::Hold,
+        Ruling::Short(bytes) => FsRuling::Short(as_length(bytes)),
+        Ruling::Torn(bytes) => FsRuling::Torn(as_length(bytes)),
+    }
+}
+
 fn as_length(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
@@ -84,7 +89,7 @@ fn below(path: &std::path::Path) -> Option<String> {
     path.strip_prefix(DIR).ok().map(|rest| rest.to_string_lossy().into_owned())
 }
 
-fn kind_of(kind: Kind) -> OpKind {
+pub(super) fn kind_of(kind: Kind) -> OpKind {
     match kind {
         Kind::Lookup => OpKind::Lookup,
         Kind::Stat => OpKind::Stat,
@@ -113,7 +118,7 @@ fn kind_of(kind: Kind) -> OpKind {
 }
 
 /// Whether a read-only file system would refuse it.
-fn changes_files(operation: &Operation) -> bool {
+pub(super) fn changes_files(operation: &Operation) -> bool {
     match operation.kind {
         Kind::Open => {
             operation.truncates || operation.open_flags & libc::O_ACCMODE != libc::O_RDONLY

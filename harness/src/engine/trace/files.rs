@@ -69,11 +69,11 @@ fn parts(tid: i32, regs: &Regs) -> Option<Vec<(u64, usize)>> {
 }
 
 /// What the disk has to say about a call.
-struct Finding {
-    op: Op,
+pub(super) struct Finding {
+    pub(super) op: Op,
     /// The kernel will refuse it by itself, as a file system is never asked.
-    is_refused: bool,
-    changes_files: bool,
+    pub(super) is_refused: bool,
+    pub(super) changes_files: bool,
 }
 
 impl Supervisor<'_> {
@@ -178,92 +178,29 @@ impl Supervisor<'_> {
 
     /// Describes a call, as the disk is now.
     fn examine(&mut self, tid: i32, role: Role, call: &Call) -> Finding {
+        let op = self.op(role, call.kind);
         let dir = self.ground.dir();
-        let flags = call.open_flags.unwrap_or(0);
-        let meta = call.seen.clone().unwrap_or_else(|| attributes(tid, &call.first));
-        let second = call.second.as_ref().and_then(|second| attributes(tid, second));
-        let exists = meta.is_some();
-        let creates = flags & libc::O_CREAT != 0;
-        let is_nameless = flags & libc::O_TMPFILE == libc::O_TMPFILE;
-        let is_folder = meta.as_ref().is_some_and(Metadata::is_dir);
-        let kind = match call.kind {
-            OpKind::Open if is_nameless || (creates && !exists) => OpKind::Create,
-            OpKind::Open | OpKind::Close if is_folder => OpKind::Other,
-            kind => kind,
-        };
-        let mut op = self.op(role, kind);
-        op.truncates = exists && flags & libc::O_TRUNC != 0 && kind == OpKind::Open;
-        op.paths = below(&call.first.path, &dir).into_iter().collect();
-        if let Some(meta) = meta.as_ref().filter(|meta| meta.nlink() > 1 && meta.is_file()) {
-            op.paths.extend(other_names(&dir, meta.ino(), &call.first.path));
-        }
-        op.to = call.second.as_ref().and_then(|second| below(&second.path, &dir));
-        op.by_descriptor = call.first.by_descriptor;
-        op.unlinked = call.first.unlinked;
-        op.ino = meta.map(|meta| meta.ino());
-        let is_refused = match call.kind {
-            _ if call.first.by_descriptor => false,
-            OpKind::Mkdir | OpKind::Symlink | OpKind::Create => exists,
-            OpKind::Open if is_nameless => !exists,
-            OpKind::Open => (exists && decode::is_exclusive(flags)) || !(exists || creates),
-            OpKind::Link => !exists || second.is_some(),
-            _ => !exists,
-        };
-        let changes_files = match kind {
-            OpKind::Open => flags & libc::O_ACCMODE != libc::O_RDONLY || op.truncates,
-            OpKind::Other
-            | OpKind::Stat
-            | OpKind::Read
-            | OpKind::Readdir
-            | OpKind::Statfs
-            | OpKind::Close
-            | OpKind::Fsync
-            | OpKind::Flock
-            | OpKind::FcntlLock => false,
-            _ => true,
-        };
-        Finding { op, is_refused, changes_files }
+        describe(op, tid, call, &dir, |ino| other_names(&dir, ino, &call.first.path))
     }
 
     /// Does to an operation what was ruled.
     fn rule(&mut self, stopped: Stopped, mut case: Box<Case>, ruling: Ruling) {
         let tid = stopped.tid();
-        let mut regs = case.regs;
         let is_as_asked = ruling == Ruling::Proceed;
-        // A close gives its descriptor back whatever it answers, as on every file system.
-        let is_close = case.op.kind == OpKind::Close;
-        match ruling {
-            Ruling::Hold => {
+        let regs = match apply(tid, &mut case, ruling) {
+            Step::Wait => {
                 if let Some(thread) = self.threads.get_mut(&tid) {
                     thread.state = State::Held(stopped, case);
                 }
                 return;
             }
-            Ruling::Fail(errno) if !is_close => {
-                regs.skip(-i64::from(errno));
-                self.court.settle(case.op, Err(errno), false, None);
+            Step::Skip(regs, told) => {
+                let ino = told.ok().and(case.op.ino);
+                self.court.settle(case.op, told, false, ino);
                 return self.resume_with(stopped, &regs);
             }
-            Ruling::Fail(errno) | Ruling::FailAfter(errno) => case.after = After::Fail(errno),
-            Ruling::Pretend => {
-                if let Some(answer) = pretend(&mut regs, &mut case) {
-                    let told = u64::try_from(answer).unwrap_or(0);
-                    regs.skip(answer);
-                    let ino = case.op.ino;
-                    self.court.settle(case.op, Ok(told), false, ino);
-                    return self.resume_with(stopped, &regs);
-                }
-            }
-            Ruling::Short(bytes) => {
-                cut(tid, &mut regs, bytes);
-            }
-            Ruling::Torn(bytes) => {
-                if let Some(whole) = cut(tid, &mut regs, bytes) {
-                    case.after = After::Claim(whole);
-                }
-            }
-            Ruling::Proceed => {}
-        }
+            Step::Make(regs) => regs,
+        };
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.state = State::Working(case);
         }
@@ -289,7 +226,7 @@ impl Supervisor<'_> {
     /// An operation has returned: writes down what came of it, and what the process is told.
     pub(crate) fn finish(&mut self, stopped: Stopped, mut case: Box<Case>) {
         let tid = stopped.tid();
-        let Ok(mut regs) = stopped.regs() else { return };
+        let Ok(regs) = stopped.regs() else { return };
         if waits::is_restart(regs.ret()) {
             if let Some(thread) = self.threads.get_mut(&tid) {
                 thread.cut_case = Some(case);
@@ -297,26 +234,8 @@ impl Supervisor<'_> {
             let _ = stopped.resume(0);
             return;
         }
-        let real = match u64::try_from(regs.ret()) {
-            Ok(value) => Ok(value),
-            Err(_) => Err(i32::try_from(-regs.ret()).unwrap_or(libc::EIO)),
-        };
-        let told = match (case.after, real) {
-            (After::Fail(errno), _) => Err(errno),
-            (After::Claim(bytes), Ok(_)) => Ok(bytes),
-            (_, real) => real,
-        };
         let is_as_answered = case.after == After::Plain;
-        if !is_as_answered {
-            // Whatever was put in the place of the call, the thread finds its own arguments.
-            let ret = regs.ret();
-            regs = case.regs;
-            regs.set_ret(ret);
-        }
-        match told {
-            Ok(value) => regs.set_ret(i64::try_from(value).unwrap_or(i64::MAX)),
-            Err(errno) => regs.set_ret(-i64::from(errno)),
-        }
+        let Answer { real, told, regs } = answer(&case, regs);
         let effect = real.is_ok() && case.after != After::Pretend;
         let mut ino = None;
         if let Some(call) = case.call.take() {
@@ -388,6 +307,136 @@ impl Supervisor<'_> {
         }
         let _ = sys::write_memory(tid, regs.arg(1), &bytes);
     }
+}
+
+/// Completes the description of an operation, as the disk is now. Its paths are told below `dir`;
+/// `other_names` gives further names of a file with several links, by its inode.
+pub(super) fn describe(
+    mut op: Op,
+    tid: i32,
+    call: &Call,
+    dir: &Path,
+    other_names: impl Fn(u64) -> Vec<String>,
+) -> Finding {
+    let flags = call.open_flags.unwrap_or(0);
+    let meta = call.seen.clone().unwrap_or_else(|| attributes(tid, &call.first));
+    let second = call.second.as_ref().and_then(|second| attributes(tid, second));
+    let exists = meta.is_some();
+    let creates = flags & libc::O_CREAT != 0;
+    let is_nameless = flags & libc::O_TMPFILE == libc::O_TMPFILE;
+    let is_folder = meta.as_ref().is_some_and(Metadata::is_dir);
+    let kind = match call.kind {
+        OpKind::Open if is_nameless || (creates && !exists) => OpKind::Create,
+        OpKind::Open | OpKind::Close if is_folder => OpKind::Other,
+        kind => kind,
+    };
+    op.kind = kind;
+    op.truncates = exists && flags & libc::O_TRUNC != 0 && kind == OpKind::Open;
+    op.paths = below(&call.first.path, dir).into_iter().collect();
+    if let Some(meta) = meta.as_ref().filter(|meta| meta.nlink() > 1 && meta.is_file()) {
+        op.paths.extend(other_names(meta.ino()));
+    }
+    op.to = call.second.as_ref().and_then(|second| below(&second.path, dir));
+    op.by_descriptor = call.first.by_descriptor;
+    op.unlinked = call.first.unlinked;
+    op.ino = meta.map(|meta| meta.ino());
+    let is_refused = match call.kind {
+        _ if call.first.by_descriptor => false,
+        OpKind::Mkdir | OpKind::Symlink | OpKind::Create => exists,
+        OpKind::Open if is_nameless => !exists,
+        OpKind::Open => (exists && decode::is_exclusive(flags)) || !(exists || creates),
+        OpKind::Link => !exists || second.is_some(),
+        _ => !exists,
+    };
+    let changes_files = match kind {
+        OpKind::Open => flags & libc::O_ACCMODE != libc::O_RDONLY || op.truncates,
+        OpKind::Other
+        | OpKind::Stat
+        | OpKind::Read
+        | OpKind::Readdir
+        | OpKind::Statfs
+        | OpKind::Close
+        | OpKind::Fsync
+        | OpKind::Flock
+        | OpKind::FcntlLock => false,
+        _ => true,
+    };
+    Finding { op, is_refused, changes_files }
+}
+
+/// How an operation goes on under a ruling.
+pub(super) enum Step {
+    /// It waits.
+    Wait,
+    /// It is not made; these registers hold the answer, and this is what the thread is told.
+    Skip(Regs, Result<u64, i32>),
+    /// It is made, with these registers.
+    Make(Regs),
+}
+
+/// Makes an operation ready for what was ruled.
+pub(super) fn apply(tid: i32, case: &mut Case, ruling: Ruling) -> Step {
+    let mut regs = case.regs;
+    // A close gives its descriptor back whatever it answers, as on every file system.
+    let is_close = case.op.kind == OpKind::Close;
+    match ruling {
+        Ruling::Hold => return Step::Wait,
+        Ruling::Fail(errno) if !is_close => {
+            regs.skip(-i64::from(errno));
+            return Step::Skip(regs, Err(errno));
+        }
+        Ruling::Fail(errno) | Ruling::FailAfter(errno) => case.after = After::Fail(errno),
+        Ruling::Pretend => {
+            if let Some(answer) = pretend(&mut regs, case) {
+                regs.skip(answer);
+                return Step::Skip(regs, Ok(u64::try_from(answer).unwrap_or(0)));
+            }
+        }
+        Ruling::Short(bytes) => {
+            cut(tid, &mut regs, bytes);
+        }
+        Ruling::Torn(bytes) => {
+            if let Some(whole) = cut(tid, &mut regs, bytes) {
+                case.after = After::Claim(whole);
+            }
+        }
+        Ruling::Proceed => {}
+    }
+    Step::Make(regs)
+}
+
+/// What came of an operation that was made and has returned.
+pub(super) struct Answer {
+    /// What the kernel really did.
+    pub(super) real: Result<u64, i32>,
+    /// What the thread is told.
+    pub(super) told: Result<u64, i32>,
+    /// The registers with which it goes on.
+    pub(super) regs: Regs,
+}
+
+/// What came of an operation whose call returned with these registers.
+pub(super) fn answer(case: &Case, mut regs: Regs) -> Answer {
+    let real = match u64::try_from(regs.ret()) {
+        Ok(value) => Ok(value),
+        Err(_) => Err(i32::try_from(-regs.ret()).unwrap_or(libc::EIO)),
+    };
+    let told = match (case.after, real) {
+        (After::Fail(errno), _) => Err(errno),
+        (After::Claim(bytes), Ok(_)) => Ok(bytes),
+        (_, real) => real,
+    };
+    if case.after != After::Plain {
+        // Whatever was put in the place of the call, the thread finds its own arguments.
+        let ret = regs.ret();
+        regs = case.regs;
+        regs.set_ret(ret);
+    }
+    match told {
+        Ok(value) => regs.set_ret(i64::try_from(value).unwrap_or(i64::MAX)),
+        Err(errno) => regs.set_ret(-i64::from(errno)),
+    }
+    Answer { real, told, regs }
 }
 
 /// Whether an operation makes the kernel stamp the file, and the folder that its name is in.
@@ -479,7 +528,7 @@ fn cut(tid: i32, regs: &mut Regs, bytes: u64) -> Option<u64> {
     Some(whole)
 }
 
-fn attributes(tid: i32, file: &Resolved) -> Option<Metadata> {
+pub(super) fn attributes(tid: i32, file: &Resolved) -> Option<Metadata> {
     match file.fd {
         Some(fd) => fs::metadata(format!("/proc/{tid}/fd/{fd}")).ok(),
         None => fs::symlink_metadata(&file.path).ok(),

@@ -29,9 +29,8 @@ const JUMP_ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
 const AND: u16 = 0x54;
 
-/// Calls that stop whatever their arguments are.
-pub(crate) const ALWAYS: &[i64] = &[
-    // By path.
+/// Calls on files by path.
+pub(crate) const BY_PATH: &[i64] = &[
     libc::SYS_open,
     libc::SYS_openat,
     libc::SYS_openat2,
@@ -69,7 +68,10 @@ pub(crate) const ALWAYS: &[i64] = &[
     libc::SYS_utimensat,
     libc::SYS_truncate,
     libc::SYS_statfs,
-    // By descriptor.
+];
+
+/// Calls on open files.
+pub(crate) const BY_DESCRIPTOR: &[i64] = &[
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_pread64,
@@ -96,12 +98,14 @@ pub(crate) const ALWAYS: &[i64] = &[
     libc::SYS_getdents64,
     libc::SYS_flock,
     libc::SYS_close,
-    libc::SYS_close_range,
-    libc::SYS_dup2,
-    libc::SYS_dup3,
-    libc::SYS_tee,
-    libc::SYS_vmsplice,
-    // Clocks, sleeps and timers.
+];
+
+/// Calls that are no operation on a file, but change what a descriptor means, or may be one.
+const ON_DESCRIPTORS: &[i64] =
+    &[libc::SYS_close_range, libc::SYS_dup2, libc::SYS_dup3, libc::SYS_tee, libc::SYS_vmsplice];
+
+/// Clocks, sleeps and timers.
+const OF_TIME: &[i64] = &[
     libc::SYS_clock_gettime,
     libc::SYS_gettimeofday,
     libc::SYS_time,
@@ -123,11 +127,12 @@ pub(crate) const ALWAYS: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
-/// Calls that are answered with ENOSYS, as by a kernel that was built without them.
+/// Calls that reach files past every stop: answered with ENOSYS, as by a kernel without them.
+const UNSEEN: &[i64] =
+    &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+
+/// Calls that are answered with ENOSYS besides, because their time would be real.
 const UNSUPPORTED: &[i64] = &[
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
     libc::SYS_semtimedop,
     libc::SYS_mq_timedreceive,
     libc::SYS_mq_timedsend,
@@ -177,31 +182,18 @@ const fn low_half(argument: u32) -> u32 {
     16 + 8 * argument
 }
 
-/// The filter; `threads`: calls that make threads stop as well.
+/// The filter of a run; `threads`: calls that make threads stop as well.
 pub(crate) fn program(threads: bool) -> Vec<sock_filter> {
-    let mut code = vec![
-        statement(LOAD, ARCH),
-        jump(JUMP_EQUAL, AUDIT_ARCH, 1, 0),
-        statement(RETURN, RET_ERRNO | libc::ENOSYS as u32),
-        statement(LOAD, NR),
-        jump(JUMP_AT_LEAST, X32_BIT, 0, 1),
-        statement(RETURN, RET_ERRNO | libc::ENOSYS as u32),
-    ];
-    let mut answer = |nr: i64, ret: u32| {
-        code.push(jump(JUMP_EQUAL, nr as u32, 0, 1));
-        code.push(statement(RETURN, ret));
-    };
-    for nr in UNSUPPORTED {
-        answer(*nr, RET_ERRNO | libc::ENOSYS as u32);
+    let mut code = beginning();
+    for nr in UNSEEN.iter().chain(UNSUPPORTED) {
+        answer(&mut code, *nr, RET_ERRNO | libc::ENOSYS as u32);
     }
-    answer(libc::SYS_sched_setaffinity, RET_ERRNO);
-    if threads {
-        answer(libc::SYS_clone, RET_TRACE);
-        answer(libc::SYS_clone3, RET_TRACE);
-    }
-    for nr in ALWAYS {
-        answer(*nr, RET_TRACE);
-    }
+    answer(&mut code, libc::SYS_sched_setaffinity, RET_ERRNO);
+    stop_at(
+        &mut code,
+        BY_PATH.iter().chain(BY_DESCRIPTOR).chain(ON_DESCRIPTORS).chain(OF_TIME),
+        threads,
+    );
     for (nr, argument) in LIMITED_BY_POINTER {
         guarded(&mut code, *nr, &pointer_is_set(*argument));
     }
@@ -241,15 +233,67 @@ pub(crate) fn program(threads: bool) -> Vec<sock_filter> {
     ];
     futex.extend(pointer_is_set(3));
     guarded(&mut code, libc::SYS_futex, &futex);
+    record_locks(&mut code);
+    shared_maps(&mut code);
+    code.push(statement(RETURN, RET_ALLOW));
+    code
+}
+
+/// A filter for real time: only these calls stop, and waits and clocks are the kernel's.
+pub(crate) fn real_time(calls: &[i64], locks: bool, maps: bool, threads: bool) -> Vec<sock_filter> {
+    let mut code = beginning();
+    for nr in UNSEEN {
+        answer(&mut code, *nr, RET_ERRNO | libc::ENOSYS as u32);
+    }
+    stop_at(&mut code, calls.iter(), threads);
+    if locks {
+        record_locks(&mut code);
+    }
+    if maps {
+        shared_maps(&mut code);
+    }
+    code.push(statement(RETURN, RET_ALLOW));
+    code
+}
+
+/// Refuses foreign ABIs, and loads the number of the call.
+fn beginning() -> Vec<sock_filter> {
+    vec![
+        statement(LOAD, ARCH),
+        jump(JUMP_EQUAL, AUDIT_ARCH, 1, 0),
+        statement(RETURN, RET_ERRNO | libc::ENOSYS as u32),
+        statement(LOAD, NR),
+        jump(JUMP_AT_LEAST, X32_BIT, 0, 1),
+        statement(RETURN, RET_ERRNO | libc::ENOSYS as u32),
+    ]
+}
+
+fn answer(code: &mut Vec<sock_filter>, nr: i64, ret: u32) {
+    code.push(jump(JUMP_EQUAL, nr as u32, 0, 1));
+    code.push(statement(RETURN, ret));
+}
+
+fn stop_at<'a>(code: &mut Vec<sock_filter>, calls: impl Iterator<Item = &'a i64>, threads: bool) {
+    let makers: &[i64] = if threads { &[libc::SYS_clone, libc::SYS_clone3] } else { &[] };
+    for nr in makers.iter().chain(calls) {
+        answer(code, *nr, RET_TRACE);
+    }
+}
+
+/// Stops at the commands of fcntl that lock.
+fn record_locks(code: &mut Vec<sock_filter>) {
     let mut fcntl = vec![statement(LOAD, low_half(1))];
     for command in LOCK_COMMANDS {
         fcntl.push(jump(JUMP_EQUAL, *command, 0, 1));
         fcntl.push(statement(RETURN, RET_TRACE));
     }
-    guarded(&mut code, libc::SYS_fcntl, &fcntl);
-    // mmap: MAP_SHARED (the low bit) and PROT_WRITE; anonymous ones are told apart at the stop.
+    guarded(code, libc::SYS_fcntl, &fcntl);
+}
+
+/// Stops at an mmap with MAP_SHARED (the low bit) and PROT_WRITE that is not anonymous.
+fn shared_maps(code: &mut Vec<sock_filter>) {
     guarded(
-        &mut code,
+        code,
         libc::SYS_mmap,
         &[
             statement(LOAD, low_half(3)),
@@ -260,8 +304,6 @@ pub(crate) fn program(threads: bool) -> Vec<sock_filter> {
             statement(RETURN, RET_TRACE),
         ],
     );
-    code.push(statement(RETURN, RET_ALLOW));
-    code
 }
 
 fn pointer_is_set(argument: u32) -> Vec<sock_filter> {

@@ -24,12 +24,14 @@
 compile_error!("the trace engine knows x86_64 only");
 
 mod arch_x86_64;
+mod calls;
 mod clock;
 mod decode;
 mod exec;
 mod files;
 mod filter;
 mod folders;
+pub(crate) mod outside;
 mod players;
 mod probe;
 mod process;

@@ -416,9 +416,7 @@ impl Supervisor<'_> {
     }
 
     fn make_thread(&mut self, stopped: Stopped, regs: Regs) {
-        let tid = stopped.tid();
-        let flags = clone_flags(tid, &regs).unwrap_or(0);
-        if flags & u64::from(libc::CLONE_THREAD.unsigned_abs()) == 0 {
+        if !makes_thread(stopped.tid(), &regs) {
             let _ = stopped.resume(0);
             return;
         }
@@ -551,6 +549,12 @@ fn is_clock_read(regs: &Regs) -> bool {
     matches!(regs.nr(), libc::SYS_clock_gettime | libc::SYS_gettimeofday | libc::SYS_time)
 }
 
+/// Whether a call makes a thread, rather than a process.
+pub(super) fn makes_thread(tid: i32, regs: &Regs) -> bool {
+    let flags = clone_flags(tid, regs).unwrap_or(0);
+    flags & u64::from(libc::CLONE_THREAD.unsigned_abs()) != 0
+}
+
 /// The flags with which a thread or process is made; `None` for fork and vfork.
 fn clone_flags(tid: i32, regs: &Regs) -> Option<u64> {
     match regs.nr() {
@@ -566,7 +570,7 @@ fn clone_flags(tid: i32, regs: &Regs) -> Option<u64> {
 }
 
 /// Whether the process handles the signal (proc_pid_status(5), `SigCgt`).
-fn has_handler(tid: i32, signal: i32) -> bool {
+pub(super) fn has_handler(tid: i32, signal: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(u64::MAX);

@@ -673,7 +673,8 @@ impl Supervisor<'_> {
     }
 }
 
-fn process_of(tid: i32) -> Option<i32> {
+/// The process of a thread.
+pub(super) fn process_of(tid: i32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }

@@ -134,25 +134,12 @@ pub(crate) fn interrupt(tid: i32) -> io::Result<()> {
 
 /// Blocks SIGCHLD, so that [`await_report`] can wait for it. Roles unblock it before they run.
 pub(crate) fn hold_back_reports() {
-    let set = child_signals();
-    // SAFETY: `set` is one live signal set, and no old set is asked for.
-    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+    hold_back(&[]);
 }
 
-/// Sleeps until a tracee may have something to report, at most so long (a second or less).
+/// Sleeps until a tracee may have something to report, at most so long.
 pub(crate) fn await_report(patience: std::time::Duration) {
-    let set = child_signals();
-    let wait = libc::timespec { tv_sec: 0, tv_nsec: i64::from(patience.subsec_nanos()) };
-    // SAFETY: `set` and `wait` are live, and no information on the signal is asked for.
-    unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const wait) };
-}
-
-fn child_signals() -> libc::sigset_t {
-    // SAFETY: all-zero bytes are a valid, empty signal set.
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is one live, writable signal set.
-    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
-    set
+    next_signal(&[], patience);
 }
 
 /// The next thing that happened to any tracee or child, without waiting.
@@ -281,6 +268,60 @@ pub(crate) fn default_signals() {
     let none: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: `none` is one live signal set, and no old set is asked for.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
+}
+
+/// A set of signals.
+fn set_of(signals: impl Iterator<Item = i32>) -> libc::sigset_t {
+    // SAFETY: all-zero bytes are a valid, empty signal set.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    for signal in signals {
+        // SAFETY: `set` is one live signal set; a number that is no signal fails without effect.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    set
+}
+
+/// Which signals this process blocked before [`hold_back`].
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(libc::sigset_t);
+
+impl Mask {
+    /// Blocks these again, and no others.
+    pub(crate) fn restore(self) {
+        // SAFETY: `self` holds one live signal set, and no old set is asked for.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
+    }
+}
+
+/// Keeps these signals, and SIGCHLD, for [`next_signal`].
+pub(crate) fn hold_back(signals: &[i32]) -> Mask {
+    let set = set_of(signals.iter().copied().chain([libc::SIGCHLD]));
+    let mut old = set_of(std::iter::empty());
+    // SAFETY: both are live signal sets; `old` is writable.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, &raw mut old) };
+    Mask(old)
+}
+
+/// Waits for one of these signals, or for a report of a tracee or child, at most for so long.
+/// Gives the signal, and whether a process sent it rather than the kernel.
+pub(crate) fn next_signal(signals: &[i32], patience: std::time::Duration) -> Option<(i32, bool)> {
+    let set = set_of(signals.iter().copied().chain([libc::SIGCHLD]));
+    let patience = libc::timespec {
+        tv_sec: libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(patience.subsec_nanos().cast_signed()),
+    };
+    // SAFETY: all-zero bytes are a valid value of this struct of integers.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the three places are live for the call; `info` is writable.
+    let signal = unsafe { libc::sigtimedwait(&raw const set, &raw mut info, &raw const patience) };
+    // SI_USER, SI_QUEUE and SI_TKILL are not positive (sigaction(2)).
+    (signal > 0 && signal != libc::SIGCHLD).then_some((signal, info.si_code <= 0))
+}
+
+/// Stops this process until somebody sends SIGCONT.
+pub(crate) fn stop_this_process() {
+    // SAFETY: raise takes a number.
+    unsafe { libc::raise(libc::SIGSTOP) };
 }
 
 /// Installs a filter on this process and all that come from it.
