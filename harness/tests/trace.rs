@@ -3,6 +3,11 @@
 //! Guests are in `guests/`. A guest prints `NAME MS ANSWER ERROR` for each thing that it does;
 //! all lengths are virtual, so they are exact, or as exact as the program itself is.
 
+#[path = "trace/told.rs"]
+mod told;
+#[path = "trace/worlds.rs"]
+mod worlds;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,8 +29,10 @@ const HOLDER: Role = Role::Holder;
 const CONTENDER: Role = Role::Contender(1);
 
 fn engine() -> TraceEngine {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_deadbeat"));
-    TraceEngine::probe_with(program).expect("ptrace and namespaces work where these tests run")
+    let program = std::env::var_os("DEADBEAT_TEST_PROGRAM");
+    let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_deadbeat").into());
+    TraceEngine::probe_with(PathBuf::from(program))
+        .expect("ptrace and namespaces work where these tests run")
 }
 
 fn guest(name: &str) -> String {
@@ -472,6 +479,8 @@ fn victim() {
     let hang = Effect::Hang(HangEnd::Until(never));
     case.plan.faults = vec![rule("held", &[OpKind::Mkdir], hang, Times::All)];
     case.plan.bounds.events = u64::MAX;
+    // Processes of the engine's own must go as well.
+    case.plan.world.pids = worlds::pids_named_by("DEADBEAT_TEST_PIDS");
     run(&case);
 }
 
@@ -485,6 +494,7 @@ fn a_killed_harness_leaves_nothing() {
         let mut harness = Command::new(std::env::current_exe().expect("/proc is mounted"))
             .args(["--exact", "victim"])
             .env("DEADBEAT_TEST_VICTIM", &marker)
+            .env("DEADBEAT_TEST_PIDS", if kill % 2 == 0 { "shared" } else { "separate" })
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()
@@ -507,11 +517,11 @@ fn kills() -> u64 {
     std::env::var("DEADBEAT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
 }
 
-/// An ordinary user runs the engine in a user namespace.
-#[test]
-fn an_ordinary_user_can_run_it() {
+/// Runs tests of this program as an ordinary user, who needs a user namespace; gives what they
+/// printed, or nothing where that user runs them all anyway.
+fn as_ordinary_user(tests: &[&str]) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
-        return;
+        return None;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let copy = |from: &Path, name: &str| {
@@ -527,25 +537,32 @@ fn an_ordinary_user_can_run_it() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), mode).expect("the folder is ours");
     let mut command = Command::new(this);
-    command.args(["--exact", "ordinary", "--nocapture"]).current_dir("/");
+    command.args(tests).arg("--nocapture").current_dir("/");
     command.env("DEADBEAT_TEST_PROGRAM", folder.path().join("deadbeat"));
     std::os::unix::process::CommandExt::uid(&mut command, 65534);
     std::os::unix::process::CommandExt::gid(&mut command, 65534);
     let output = command.output().expect("the copy can be started");
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
-    assert!(text.contains("an ordinary user slept"), "{text}\n{errors}");
+    Some(text)
+}
+
+/// An ordinary user runs the engine in a user namespace.
+#[test]
+fn an_ordinary_user_can_run_it() {
+    let Some(text) = as_ordinary_user(&["--exact", "ordinary"]) else { return };
+    assert!(text.contains("an ordinary user slept"), "{text}");
 }
 
 /// What [`an_ordinary_user_can_run_it`] runs as that user.
 #[test]
 fn ordinary() {
-    let Ok(program) = std::env::var("DEADBEAT_TEST_PROGRAM") else { return };
-    let engine = TraceEngine::probe_with(PathBuf::from(program)).expect("it works for users");
-    let case = script(": > a; sleep 5; chmod 0 .; (: > b) || echo refused; chmod 700 .; id -u");
-    let stage = Stage { subject: PathBuf::from("/"), scratch: None, worker: 0 };
-    let history = engine.run(&case, &stage, &Stop::default()).expect("the trial is carried out");
+    if std::env::var_os("DEADBEAT_TEST_PROGRAM").is_none() {
+        return;
+    }
+    let history =
+        run(&script(": > a; sleep 5; chmod 0 .; (: > b) || echo refused; chmod 700 .; id -u"));
     let text = output(&history);
     assert!(text.contains("refused") && text.contains("65534"), "{text}");
     assert_eq!(history.events.last().map(|event| event.at.as_ms()), Some(5001));

@@ -38,7 +38,8 @@ pub enum What {
     Started {
         /// Which role.
         role: Role,
-        /// Its pid inside the run.
+        /// Its pid as it sees it itself, and writes it into lock files. Roles in PID namespaces
+        /// of their own may have the same.
         pid: u32,
     },
     /// An operation was answered.

@@ -264,6 +264,17 @@ fn folder(tid: i32, at: i32) -> Option<PathBuf> {
     fs::read_link(link).ok()
 }
 
+/// The path that a call is to open, as it is written; absolute, though links and dots may be in it.
+pub(crate) fn path_to_open(tid: i32, regs: &Regs) -> Option<PathBuf> {
+    let (at, path) = match regs.nr() {
+        libc::SYS_open | libc::SYS_creat => (HERE, regs.arg(0)),
+        libc::SYS_openat | libc::SYS_openat2 => (regs.int(0), regs.arg(1)),
+        _ => return None,
+    };
+    let path = read_path(tid, path)?;
+    Some(if path.is_absolute() { path } else { folder(tid, at)?.join(path) })
+}
+
 /// A path from the thread's memory; `None` where the call will fail with EFAULT or ENAMETOOLONG.
 fn read_path(tid: i32, address: u64) -> Option<PathBuf> {
     let mut text = Vec::new();

@@ -119,6 +119,8 @@ pub(crate) const ALWAYS: &[i64] = &[
     libc::SYS_timerfd_settime,
     libc::SYS_timerfd_gettime,
     libc::SYS_getrandom,
+    libc::SYS_sysinfo,
+    libc::SYS_times,
 ];
 
 /// Calls that are answered with ENOSYS, as by a kernel that was built without them.

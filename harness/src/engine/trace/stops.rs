@@ -164,6 +164,7 @@ impl Supervisor<'_> {
                 self.timer_fd(stopped, regs);
             }
             libc::SYS_getrandom => self.give_random(stopped, regs, 0),
+            libc::SYS_sysinfo | libc::SYS_times => self.tell_time(stopped, regs),
             libc::SYS_nanosleep
             | libc::SYS_clock_nanosleep
             | libc::SYS_poll
@@ -349,6 +350,7 @@ impl Supervisor<'_> {
             }
             State::Working(case) => self.finish(stopped, case),
             State::MakingTimer(asked, domain) => self.made_timer_fd(stopped, *asked, domain),
+            State::Looking(look) => self.looked(stopped, *look),
             _ => drop(stopped.resume(0)),
         }
     }
@@ -496,7 +498,10 @@ impl Supervisor<'_> {
             }
         }
         if !files::concerns(&call, &self.ground.dir()) {
-            return self.pass(stopped, regs);
+            if let Some(stopped) = self.open_proc(stopped, &regs, &call) {
+                self.pass(stopped, regs);
+            }
+            return;
         }
         if call.kind == OpKind::Other {
             let role = self.role_of(tid);

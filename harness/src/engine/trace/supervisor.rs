@@ -28,6 +28,7 @@ use super::timers::Timer;
 use super::troupe::Troupe;
 use super::vdso::{Shown, Vdso};
 use super::waits::Deadline;
+use super::worlds::Worlds;
 use crate::engine::EngineError;
 use crate::engine::agenda::Occurrence;
 use crate::engine::casting::Casting;
@@ -86,6 +87,7 @@ pub(crate) struct Supervisor<'a> {
     /// By the kernel's number of the eventfd that stands for it.
     pub(crate) timer_fds: BTreeMap<u64, TimerFd>,
     pub(crate) randoms: BTreeMap<Role, Random>,
+    pub(crate) worlds: Worlds,
     pub(crate) order: Random,
     filter: Vec<libc::sock_filter>,
     pub(crate) processes: BTreeMap<i32, Process>,
@@ -169,6 +171,7 @@ fn run() -> Result<(), EngineError> {
         timers: BTreeMap::new(),
         timer_fds: BTreeMap::new(),
         randoms: BTreeMap::new(),
+        worlds: Worlds::new(job.plan.world.pids, job.user),
         order: Random::new(job.plan.seed, 0),
         filter: filter::program(threads),
         processes: BTreeMap::new(),
@@ -291,9 +294,9 @@ impl Supervisor<'_> {
 
     /// Brings about what is due by now; whether anything was.
     fn catch_up(&mut self) -> Result<bool, EngineError> {
+        let mut is_news = self.reuse_numbers();
         self.court.do_due();
         self.show_time();
-        let mut is_news = false;
         for role in std::mem::take(&mut self.court.starts) {
             is_news = true;
             self.start(role)?;
@@ -311,11 +314,12 @@ impl Supervisor<'_> {
         let casting = Casting { part, plan, ground: self.ground, user: self.job.user };
         let start = Start { casting, filter: &self.filter };
         self.court.flush();
-        let mut player = Player::start(&start)
+        let mut player = Player::start(&start, &mut self.worlds)
             .map_err(|source| EngineError::Step { what: format!("start {role}"), source })?;
         let pid = player.main;
         self.threads.insert(pid, Thread::new(pid, role));
-        self.court.record(What::Started { role, pid: pid.unsigned_abs() });
+        let shown = self.born(pid, role).unsigned_abs();
+        self.court.record(What::Started { role, pid: shown });
         let gone = player.go();
         self.court.world.admit(player);
         if let Err(error) = gone {
@@ -334,6 +338,7 @@ impl Supervisor<'_> {
         self.threads.insert(tid, Thread::new(pid, role));
         self.court.world.processes.insert(pid, role);
         self.has_output = true;
+        self.born(tid, role);
         if let Some(stopped) = self.early.remove(&tid) {
             self.stopped(stopped);
         }
@@ -361,6 +366,9 @@ impl Supervisor<'_> {
         self.court.take_output();
         let mut mains = self.court.world.players.iter_mut();
         let main = mains.find(|player| player.main == tid && !player.is_dead);
+        if main.is_some() {
+            self.worlds.vacate(tid, thread.role);
+        }
         match main.map(Player::why_not_started) {
             Some(Some(why)) => self.court.could_not_start(thread.role, &why),
             Some(None) => self.court.bury(thread.role, code, signal),
@@ -604,6 +612,7 @@ impl Supervisor<'_> {
 
     fn tear_down(&mut self) {
         self.court.record_undone();
+        self.report_vacant();
         let dead: Vec<Role> =
             self.court.world.players.iter().filter(|p| p.is_dead).map(|p| p.role).collect();
         let left: Vec<(i32, Role)> =

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::arch_x86_64::Regs;
 use super::clock::Domain;
 use super::decode::Call;
+use super::procfs::Look;
 use super::sys::Stopped;
 use super::waits::{Deadline, Wait};
 use crate::op::Op;
@@ -68,6 +69,8 @@ pub(crate) enum State {
     Held(Stopped, Box<Case>),
     /// An operation is being carried out.
     Working(Box<Case>),
+    /// A call is being made that tells a time.
+    Looking(Box<Look>),
 }
 
 /// One thread.
@@ -122,9 +125,11 @@ impl Thread {
     pub(crate) fn is_ours(&self) -> bool {
         match self.state {
             State::Gate(..) | State::Held(..) | State::Spinning(..) | State::Stopped => true,
-            State::Running | State::Waiting(_) | State::Working(_) | State::MakingTimer(..) => {
-                false
-            }
+            State::Running
+            | State::Waiting(_)
+            | State::Working(_)
+            | State::Looking(_)
+            | State::MakingTimer(..) => false,
         }
     }
 
