@@ -47,10 +47,17 @@ show("later", start(f"/proc/{os.getpid()}/stat") - begun, uptime() - now)
 show("ticks", os.times().elapsed - ticks)
 
 ids = []
-thread = threading.Thread(target=lambda: (ids.append(threading.get_native_id()), time.sleep(2)))
+
+
+def body():
+    ids.extend([threading.get_native_id(), start("/proc/thread-self/stat")])
+    time.sleep(2)
+
+
+thread = threading.Thread(target=body)
 thread.start()
 time.sleep(1)
-show("thread", start(f"/proc/self/task/{ids[0]}/stat") - begun)
+show("thread", start(f"/proc/self/task/{ids[0]}/stat") - begun, ids[1] - begun)
 thread.join()
 
 child = os.fork()

@@ -28,7 +28,7 @@ fn proc_agrees_with_the_clocks() {
         "boot 0.0",
         "later 0.0 20.0",
         "ticks 20.0",
-        "thread 20.0",
+        "thread 20.0 20.0",
         "child 22.0 0.0",
         "gone",
         "inside False 2",
