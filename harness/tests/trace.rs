@@ -3,6 +3,8 @@
 //! Guests are in `guests/`. A guest prints `NAME MS ANSWER ERROR` for each thing that it does;
 //! all lengths are virtual, so they are exact, or as exact as the program itself is.
 
+#[path = "trace/personality.rs"]
+mod personality;
 #[path = "trace/told.rs"]
 mod told;
 #[path = "trace/worlds.rs"]

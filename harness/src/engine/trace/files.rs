@@ -226,7 +226,9 @@ impl Supervisor<'_> {
     }
 
     /// Does to an operation what was ruled.
-    fn rule(&mut self, stopped: Stopped, mut case: Box<Case>, ruling: Ruling) {
+    fn rule(&mut self, stopped: Stopped, case: Box<Case>, ruling: Ruling) {
+        let answered = self.at_client(stopped, case, ruling);
+        let Some((stopped, mut case, ruling)) = answered else { return };
         let tid = stopped.tid();
         let mut regs = case.regs;
         let is_as_asked = ruling == Ruling::Proceed;
@@ -324,6 +326,7 @@ impl Supervisor<'_> {
                 self.court.world.folders.change();
             }
             let seen = if effect { self.stamp(tid, &call, case.op.kind) } else { None };
+            self.learn(tid, &case, &call, real);
             let target = call.second.as_ref().unwrap_or(&call.first);
             ino = seen.or_else(|| attributes(tid, target)).map(|meta| meta.ino()).or(case.op.ino);
             if case.op.kind == OpKind::Statfs && effect {
@@ -479,7 +482,8 @@ fn cut(tid: i32, regs: &mut Regs, bytes: u64) -> Option<u64> {
     Some(whole)
 }
 
-fn attributes(tid: i32, file: &Resolved) -> Option<Metadata> {
+/// The attributes of a file, as they are on disk.
+pub(crate) fn attributes(tid: i32, file: &Resolved) -> Option<Metadata> {
     match file.fd {
         Some(fd) => fs::metadata(format!("/proc/{tid}/fd/{fd}")).ok(),
         None => fs::symlink_metadata(&file.path).ok(),

@@ -24,6 +24,7 @@
 compile_error!("the trace engine knows x86_64 only");
 
 mod arch_x86_64;
+mod attributes;
 mod clock;
 mod decode;
 mod exec;
@@ -116,9 +117,6 @@ impl Engine for TraceEngine {
         let plan = &trial.plan;
         if let (true, Some(why)) = (plan.world.pids != Pids::Shared, &self.no_pid_worlds) {
             return Some(format!("pids cannot be chosen here: {why}"));
-        }
-        if plan.world.files.attr_cache.is_some() || plan.world.files.estale {
-            return Some("the trace engine has no `attr-cache` and `estale` yet".to_owned());
         }
         self.host.refuses(plan, scratch)
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::attributes::Clients;
 use super::clock::{Clock, Domain};
 use super::filter;
 use super::players::{Player, Start};
@@ -88,6 +89,7 @@ pub(crate) struct Supervisor<'a> {
     pub(crate) timer_fds: BTreeMap<u64, TimerFd>,
     pub(crate) randoms: BTreeMap<Role, Random>,
     pub(crate) worlds: Worlds,
+    pub(crate) clients: Clients,
     pub(crate) order: Random,
     filter: Vec<libc::sock_filter>,
     pub(crate) processes: BTreeMap<i32, Process>,
@@ -156,8 +158,9 @@ fn run() -> Result<(), EngineError> {
     }
     rustix::process::umask(rustix::fs::Mode::empty());
     sys::hold_back_reports();
+    let files = &job.plan.world.files;
     let clock = Clock::new(job.plan.world.clock.clone());
-    let troupe = Troupe::new(clock, ground.dir_on_backing());
+    let troupe = Troupe::new(clock, ground.dir_on_backing(), files.mtime_granularity);
     let court = Court::new(&job.plan, &ground, troupe, BufWriter::new(io::stdout()))
         .map_err(|error| step("read the plan")(io::Error::other(error)))?;
     let threads = job.plan.faults.iter().any(|rule| rule.ops.kinds.contains(&OpKind::Thread));
@@ -172,6 +175,7 @@ fn run() -> Result<(), EngineError> {
         timer_fds: BTreeMap::new(),
         randoms: BTreeMap::new(),
         worlds: Worlds::new(job.plan.world.pids, job.user),
+        clients: Clients::new(&job.plan.world.files),
         order: Random::new(job.plan.seed, 0),
         filter: filter::program(threads),
         processes: BTreeMap::new(),

@@ -1,0 +1,110 @@
+//! The file system's personality: an NFS client's view, and coarse time stamps.
+
+use super::worlds::said_by;
+use super::*;
+
+fn two_python(name: &str) -> Trial {
+    let mut case = trial(&["python3", &guest(name), "holder"]);
+    let argv = case.plan.cast[0].argv.clone();
+    let mut heir = part(CONTENDER, &[], Moment::START);
+    heir.argv = argv;
+    heir.argv.pop();
+    heir.argv.push("contender".to_owned());
+    case.plan.cast.push(heir);
+    case
+}
+
+/// What a role was told of a file it is told again, up to the age that the plan allows.
+#[test]
+fn attributes_may_be_as_old_as_the_plan_says() {
+    if is_missing("python3") {
+        return;
+    }
+    let mut case = two_python("client.py");
+    case.plan.world.files.attr_cache = Some(Nanos::from_ms(3000));
+    let history = run(&case);
+    no_trouble(&history);
+    let old = "a:0.0:0 b:0.0:0 gone:0.0:0 moved:0.0:0 new:- folder:0.0:40";
+    let new = "a:1.0:0 b:1.0:4 gone:- moved:1.0:5 new:1.0:40 folder:1.0:60";
+    assert_eq!(said_by(&history, HOLDER), format!("holder {new}\n"), "its own changes");
+    let expected = format!(
+        "0.5 {old}\n2.0 {old}\naccess True False False\nheld 0.0\nread more\nopened b:1.0:4\n\
+         exists new:1.0:40 gone:0.0:0\nown a:0.0:0\n5.0 {}\nreplaced 0\n",
+        new.replace("a:1.0:0", "a:0.0:0")
+    );
+    assert_eq!(said_by(&history, CONTENDER), expected);
+    case.plan.world.files.attr_cache = None;
+    let expected = format!(
+        "0.5 {old}\n2.0 {new}\naccess False True False\nheld 1.0\nread more\nopened b:1.0:4\n\
+         exists new:1.0:40 gone:-\nown a:0.0:0\n5.0 {}\nreplaced 0\n",
+        new.replace("a:1.0:0", "a:0.0:0")
+    );
+    assert_eq!(said_by(&run(&case), CONTENDER), expected, "without it the test itself is right");
+}
+
+/// The same answers from every call that tells attributes, whatever it fills.
+#[test]
+fn old_attributes_have_every_field_in_its_place() {
+    let Some((_folder, program)) = compiled("stats.c", &[]) else { return };
+    let mut case = trial(&[&program]);
+    case.plan.world.files.attr_cache = Some(Nanos::from_ms(3000));
+    let history = run(&case);
+    no_trouble(&history);
+    let text = output(&history);
+    let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once(": ")).collect();
+    // Each call is made twice: the second answer comes from the cache.
+    assert_eq!(lines.len(), 10, "{text}");
+    for pair in lines.chunks(2) {
+        assert_eq!(pair[0], pair[1], "{text}");
+    }
+    // What makes the client forget between the pairs changes the last of them, ctime, alone.
+    let but_ctime = |values: &str| values.rsplit_once(' ').map(|(rest, _)| rest.to_owned());
+    assert!(lines.iter().all(|(_, values)| but_ctime(values) == but_ctime(lines[0].1)), "{text}");
+}
+
+/// nfs(5): what others removed is stale for those who have it open.
+#[test]
+fn handles_of_files_that_others_removed_are_stale() {
+    if is_missing("python3") {
+        return;
+    }
+    let mut case = trial(&["python3", &guest("handles.py")]);
+    case.plan.world.files.estale = true;
+    let mut heir = part(CONTENDER, &[], Moment::START);
+    heir.argv =
+        sh("sleep 1; rm theirs; : > x; mv x replaced; rmdir folder; ln linked two; rm linked");
+    case.plan.cast.push(heir);
+    let history = run(&case);
+    no_trouble(&history);
+    let stale = "utimes ESTALE\nwrite ESTALE\nread ESTALE\nstat ESTALE\nfsync ESTALE\n\
+                 truncate ESTALE\nclose ok\npath ENOENT\nreplaced ESTALE\nreplaced-path ok\n\
+                 folder ESTALE\nfolder-close ok\nown ok\nlinked ok\n";
+    assert_eq!(output(&history), stale);
+    case.plan.world.files.estale = false;
+    let local = stale.replace("ESTALE", "ok");
+    assert_eq!(output(&run(&case)), local, "a local file system works on what is removed");
+}
+
+/// A beat that hangs while its file is removed returns to a stale handle.
+#[test]
+fn a_handle_gets_stale_while_its_operation_hangs() {
+    let mut case =
+        script("exec 9> beat; say entered; sleep 1; touch -h - >&9 || echo stale; say left");
+    case.plan.world.files.estale = true;
+    let removed = Moment { anchor: Anchor::Done(1), offset: Nanos::from_ms(5000) };
+    let hang = Effect::Hang(HangEnd::Until(removed));
+    case.plan.faults = vec![rule("beat", &[OpKind::Utimes], hang, Times::All)];
+    let entered = Anchor::Role(Who::One(HOLDER), Sign::Entered);
+    let at = Moment { anchor: entered, offset: Nanos::from_ms(10_000) };
+    let what = Deed::Remove(Target::Heartbeat);
+    case.plan.events = vec![Act { number: 1, at, what, text: "remove heartbeat".to_owned() }];
+    let history = run(&case);
+    no_trouble(&history);
+    let beat = history.events.iter().find_map(|event| match &event.what {
+        What::Op { op, outcome, .. } if op.kind == OpKind::Utimes => {
+            Some((event.at.as_ms(), outcome.told, outcome.effect))
+        }
+        _ => None,
+    });
+    assert_eq!(beat, Some((15_000, Err(Errno(libc::ESTALE)), false)), "{}", output(&history));
+}
