@@ -108,3 +108,38 @@ fn a_handle_gets_stale_while_its_operation_hangs() {
     });
     assert_eq!(beat, Some((15_000, Err(Errno(libc::ESTALE)), false)), "{}", output(&history));
 }
+
+/// Time stamps are cut, whoever sets them: the kernel, the program or the harness.
+#[test]
+fn time_stamps_are_as_coarse_as_the_plan_says() {
+    // The name, and the nanoseconds since the run began, which is an even second.
+    let text = "show() { stat -c '%n %.9Y%.9X' \"$@\" | tr -d . | sed 's/^/./; s/18934560/ /g'; }; \
+         show .; mkdir d; : > d/f; sleep 3.7; echo x > a; show a .; sleep 2; echo x >> a; \
+         touch d/f; show a d/f; touch -d @1893456009.987654321 a; show a; mv a d/b; show d d/b; \
+         : > beat; sleep 5; show beat; rm d/b; show d";
+    let stamps = |grain: Option<u64>| -> Vec<u64> {
+        let mut case = script(text);
+        case.plan.world.files.mtime_granularity = grain.map(Nanos::from_ms);
+        let at = Moment { anchor: Anchor::Start, offset: Nanos::from_ms(9500) };
+        let what = Deed::Touch(Target::Heartbeat, Nanos::from_ms(4000));
+        case.plan.events = vec![Act { number: 1, at, what, text: "touch heartbeat".to_owned() }];
+        let history = run(&case);
+        no_trouble(&history);
+        let text = output(&history);
+        let words = text.split_ascii_whitespace().filter(|word| !word.starts_with('.'));
+        words.map(|word| word.parse().unwrap_or_else(|_| panic!("{text}"))).collect()
+    };
+    let exact = stamps(None);
+    assert_eq!(exact.len(), 20, "two times of ten files");
+    assert_eq!(exact[..2], [0, 0], "the lock directory is made when the run begins");
+    let fine = exact.iter().filter(|time| **time % 1_000_000_000 > 0).count();
+    assert_eq!(
+        fine, 17,
+        "all but when the directory was made, and last read, can be cut: {exact:?}"
+    );
+    for grain_ms in [1000, 2000] {
+        let grain = grain_ms * 1_000_000;
+        let cut: Vec<u64> = exact.iter().map(|time| time / grain * grain).collect();
+        assert_eq!(stamps(Some(grain_ms)), cut, "{exact:?}");
+    }
+}
