@@ -5,6 +5,8 @@
 
 #[path = "trace/personality.rs"]
 mod personality;
+#[path = "trace/threads.rs"]
+mod threads;
 #[path = "trace/told.rs"]
 mod told;
 #[path = "trace/worlds.rs"]
