@@ -5,6 +5,8 @@
 
 #[path = "trace/personality.rs"]
 mod personality;
+#[path = "trace/refused.rs"]
+mod refused;
 #[path = "trace/threads.rs"]
 mod threads;
 #[path = "trace/told.rs"]

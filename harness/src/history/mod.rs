@@ -136,6 +136,13 @@ pub enum What {
         /// What, as far as it is UTF-8.
         text: String,
     },
+    /// Something that a reader may want to know of a role. Nothing is judged by it.
+    Note {
+        /// Which role.
+        role: Role,
+        /// In words for the user; the role is their subject.
+        text: String,
+    },
     /// Something makes the run prove less than it should.
     Trouble {
         /// In words for the user: what, and which bound.

@@ -240,7 +240,7 @@ pub(crate) fn link(tid: i32, fd: i32) -> Option<PathBuf> {
 }
 
 /// The file behind a descriptor; `None` for pipes, sockets and the like.
-fn open_file(tid: i32, fd: i32) -> Option<Resolved> {
+pub(crate) fn open_file(tid: i32, fd: i32) -> Option<Resolved> {
     if fd == HERE {
         let path = folder(tid, fd)?;
         return Some(Resolved { path, by_descriptor: true, unlinked: false, fd: None });

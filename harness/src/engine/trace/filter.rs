@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! foreign ABI                      -> ENOSYS
-//! io_uring, timers we cannot run   -> ENOSYS     (programs fall back)
+//! io_uring, timers we cannot run   -> TRACE      (answered with ENOSYS: programs fall back)
 //! sched_setaffinity                -> 0, ignored (everything shares one cpu)
 //! paths, descriptors, clocks       -> TRACE
 //! waits                            -> TRACE where they have a time limit
@@ -119,12 +119,15 @@ pub(crate) const ALWAYS: &[i64] = &[
     libc::SYS_timerfd_settime,
     libc::SYS_timerfd_gettime,
     libc::SYS_getrandom,
+    // Descriptors that are passed on.
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
     libc::SYS_sysinfo,
     libc::SYS_times,
 ];
 
 /// Calls that are answered with ENOSYS, as by a kernel that was built without them.
-const UNSUPPORTED: &[i64] = &[
+pub(crate) const UNSUPPORTED: &[i64] = &[
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
@@ -182,7 +185,7 @@ pub(crate) fn program(threads: bool) -> Vec<sock_filter> {
         code.push(statement(RETURN, ret));
     };
     for nr in UNSUPPORTED {
-        answer(*nr, RET_ERRNO | libc::ENOSYS as u32);
+        answer(*nr, RET_TRACE);
     }
     answer(libc::SYS_sched_setaffinity, RET_ERRNO);
     if threads {

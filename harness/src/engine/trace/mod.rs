@@ -17,8 +17,9 @@
 //! those of `/proc` itself included.
 //!
 //! # What is refused
-//! io_uring, `semtimedop` and the like answer ENOSYS; a
-//! shared writable mapping of a file below `{dir}` answers ENODEV, and is a `Trouble`.
+//! io_uring, `semtimedop` and the like answer ENOSYS, and are a `Note`. Passing a
+//! descriptor below `{dir}` over a socket answers ENOSYS, a shared writable mapping of a file there
+//! ENODEV, and both are a `Trouble`.
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("the trace engine knows x86_64 only");
@@ -36,6 +37,7 @@ mod probe;
 mod process;
 mod procfs;
 mod random;
+mod refused;
 mod stamps;
 mod stops;
 mod supervisor;

@@ -15,7 +15,7 @@ use super::supervisor::{Alarm, Supervisor};
 use super::sys::{self, Stopped, Why};
 use super::thread::{Ask, State, Thread};
 use super::waits::{self, Deadline};
-use super::{decode, exec, files};
+use super::{decode, exec, files, filter};
 use crate::op::OpKind;
 use crate::role::Role;
 use crate::time::Nanos;
@@ -176,6 +176,8 @@ impl Supervisor<'_> {
             | libc::SYS_epoll_pwait2
             | libc::SYS_rt_sigtimedwait
             | libc::SYS_futex => self.wait(stopped, regs),
+            libc::SYS_sendmsg | libc::SYS_sendmmsg => self.send(stopped, regs),
+            nr if filter::UNSUPPORTED.contains(&nr) => self.refuse(stopped, regs),
             libc::SYS_clone | libc::SYS_clone3 => self.make_thread(stopped, regs),
             libc::SYS_dup2 | libc::SYS_dup3 | libc::SYS_close_range => {
                 self.renumber(stopped, &regs);

@@ -8,7 +8,7 @@
 //! - An operation is released only while everything else stands still.
 //! - Time moves only then, except for a thread that does nothing but read the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Stdout};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -90,6 +90,8 @@ pub(crate) struct Supervisor<'a> {
     pub(crate) randoms: BTreeMap<Role, Random>,
     pub(crate) worlds: Worlds,
     pub(crate) clients: Clients,
+    /// What was told once of a role, and is not told again.
+    pub(crate) noted: BTreeSet<(Role, &'static str)>,
     pub(crate) order: Random,
     filter: Vec<libc::sock_filter>,
     pub(crate) processes: BTreeMap<i32, Process>,
@@ -175,6 +177,7 @@ fn run() -> Result<(), EngineError> {
         timer_fds: BTreeMap::new(),
         randoms: BTreeMap::new(),
         worlds: Worlds::new(job.plan.world.pids, job.user),
+        noted: BTreeSet::new(),
         clients: Clients::new(&job.plan.world.files),
         order: Random::new(job.plan.seed, 0),
         filter: filter::program(threads),
