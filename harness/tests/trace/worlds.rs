@@ -59,6 +59,25 @@ fn roles_that_share_a_namespace_have_the_same_pids_in_every_run() {
     assert_eq!(output(&first), output(&again), "children are numbered alike as well");
 }
 
+/// Roles that run at once are numbered as in the last run, down to their children's children.
+#[test]
+fn children_of_roles_that_start_together_are_numbered_alike() {
+    let look = "for i in 1 2 3; do (exec sh -c 'echo $$ $(exec sh -c \"echo \\$\\$\")'); sleep 1; done; \
+                (sleep 1; exec sh -c 'echo $$') & (sleep 1; exec sh -c 'echo $$') & wait";
+    let mut case = pair(Pids::Shared, look, look);
+    case.plan.cast[1].starts = Moment::START;
+    let first = run(&case);
+    no_trouble(&first);
+    assert_eq!(output(&first).lines().count(), 10, "{}", output(&first));
+    for repeat in 1..repeats() {
+        let again = run(&case);
+        let pairs = first.events.iter().zip(&again.events);
+        let differs = pairs.into_iter().find(|(one, other)| one != other);
+        assert_eq!(differs, None, "repeat {repeat}");
+        assert_eq!(first.events.len(), again.events.len());
+    }
+}
+
 /// The same number twice: a lock that compares pids takes another's record for its own.
 #[test]
 fn roles_in_namespaces_of_their_own_have_equal_pids() {

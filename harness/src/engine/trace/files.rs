@@ -88,7 +88,7 @@ impl Supervisor<'_> {
             let (rank, path) = match ask {
                 Ask::Files(call) => (call.kind as u32, call.first.path.clone()),
                 Ask::Witness(_) => (u32::MAX, PathBuf::new()),
-                Ask::Thread => (OpKind::Thread as u32, PathBuf::new()),
+                Ask::Thread | Ask::Process => (OpKind::Thread as u32, PathBuf::new()),
             };
             // The dull schedule: whoever went last goes on until it blocks, or has had many turns.
             let is_other = (self.last != Some(thread.role)) ^ (self.turns >= TURNS_MAX);
@@ -103,7 +103,11 @@ impl Supervisor<'_> {
         let (_, role, _, _, tid) = ready.swap_remove(index);
         self.turns = if self.last == Some(role) { self.turns + 1 } else { 1 };
         self.last = Some(role);
-        self.owed = self.owed + OPERATION;
+        // Making a process takes no more time than what else it computes.
+        let state = self.threads.get(&tid).map(|thread| &thread.state);
+        if !matches!(state, Some(State::Gate(_, _, Ask::Process))) {
+            self.owed = self.owed + OPERATION;
+        }
         if self.owed >= TICK {
             let now = self.court.now();
             self.court.world.clock.advance_to(now + self.owed);
@@ -152,6 +156,7 @@ impl Supervisor<'_> {
                 };
                 self.rule(stopped, Box::new(case), ruling);
             }
+            Ask::Process => drop(stopped.resume(0)),
             Ask::Thread => {
                 let op = self.op(role, OpKind::Thread);
                 let ruling = self.court.decide(&op, false);

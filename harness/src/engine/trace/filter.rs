@@ -4,7 +4,7 @@
 //! foreign ABI                      -> ENOSYS
 //! io_uring, timers we cannot run   -> TRACE      (answered with ENOSYS: programs fall back)
 //! sched_setaffinity                -> 0, ignored (everything shares one cpu)
-//! paths, descriptors, clocks       -> TRACE
+//! paths, descriptors, clocks, fork -> TRACE
 //! waits                            -> TRACE where they have a time limit
 //! everything else                  -> ALLOW
 //! ```
@@ -101,6 +101,11 @@ pub(crate) const ALWAYS: &[i64] = &[
     libc::SYS_dup3,
     libc::SYS_tee,
     libc::SYS_vmsplice,
+    // New threads and processes.
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_fork,
+    libc::SYS_vfork,
     // Clocks, sleeps and timers.
     libc::SYS_clock_gettime,
     libc::SYS_gettimeofday,
@@ -170,8 +175,8 @@ const fn low_half(argument: u32) -> u32 {
     16 + 8 * argument
 }
 
-/// The filter; `threads`: calls that make threads stop as well.
-pub(crate) fn program(threads: bool) -> Vec<sock_filter> {
+/// The filter.
+pub(crate) fn program() -> Vec<sock_filter> {
     let mut code = vec![
         statement(LOAD, ARCH),
         jump(JUMP_EQUAL, AUDIT_ARCH, 1, 0),
@@ -188,10 +193,6 @@ pub(crate) fn program(threads: bool) -> Vec<sock_filter> {
         answer(*nr, RET_TRACE);
     }
     answer(libc::SYS_sched_setaffinity, RET_ERRNO);
-    if threads {
-        answer(libc::SYS_clone, RET_TRACE);
-        answer(libc::SYS_clone3, RET_TRACE);
-    }
     for nr in ALWAYS {
         answer(*nr, RET_TRACE);
     }

@@ -40,7 +40,7 @@ fn probe() -> Result<(), EngineError> {
     mount_proc().map_err(|errno| step("mount proc")(errno.into()))?;
     let (gate_read, gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| step("make a pipe")(errno.into()))?;
-    let program = filter::program(false);
+    let program = filter::program();
     let child = sys::fork(|| {
         let mut byte = [0];
         let is_let = rustix::io::read(&gate_read, &mut byte).is_ok();

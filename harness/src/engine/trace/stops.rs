@@ -178,7 +178,9 @@ impl Supervisor<'_> {
             | libc::SYS_futex => self.wait(stopped, regs),
             libc::SYS_sendmsg | libc::SYS_sendmmsg => self.send(stopped, regs),
             nr if filter::UNSUPPORTED.contains(&nr) => self.refuse(stopped, regs),
-            libc::SYS_clone | libc::SYS_clone3 => self.make_thread(stopped, regs),
+            libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork | libc::SYS_vfork => {
+                self.make_thread(stopped, regs);
+            }
             libc::SYS_dup2 | libc::SYS_dup3 | libc::SYS_close_range => {
                 self.renumber(stopped, &regs);
             }
@@ -410,13 +412,11 @@ impl Supervisor<'_> {
     }
 
     fn make_thread(&mut self, stopped: Stopped, regs: Regs) {
-        let tid = stopped.tid();
-        let flags = clone_flags(tid, &regs).unwrap_or(0);
-        if flags & u64::from(libc::CLONE_THREAD.unsigned_abs()) == 0 {
-            let _ = stopped.resume(0);
-            return;
-        }
-        self.queue(stopped, regs, Ask::Thread);
+        let flags = clone_flags(stopped.tid(), &regs).unwrap_or(0);
+        let is_thread = flags & u64::from(libc::CLONE_THREAD.unsigned_abs()) != 0;
+        let mut faults = self.job.plan.faults.iter();
+        let may_fail = faults.any(|rule| rule.ops.kinds.contains(&OpKind::Thread));
+        self.queue(stopped, regs, if is_thread && may_fail { Ask::Thread } else { Ask::Process });
     }
 
     /// What a call is about, by the names that files have now.

@@ -39,7 +39,7 @@ use crate::engine::inner::{pin, read_job, report_and_fail};
 use crate::engine::wire::Job;
 use crate::history::What;
 use crate::moment::Sign;
-use crate::op::{OpId, OpKind};
+use crate::op::OpId;
 use crate::role::Role;
 use crate::time::Nanos;
 
@@ -165,7 +165,6 @@ fn run() -> Result<(), EngineError> {
     let troupe = Troupe::new(clock, ground.dir_on_backing(), files.mtime_granularity);
     let court = Court::new(&job.plan, &ground, troupe, BufWriter::new(io::stdout()))
         .map_err(|error| step("read the plan")(io::Error::other(error)))?;
-    let threads = job.plan.faults.iter().any(|rule| rule.ops.kinds.contains(&OpKind::Thread));
     let mut supervisor = Supervisor {
         job: &job,
         ground: &ground,
@@ -180,7 +179,7 @@ fn run() -> Result<(), EngineError> {
         noted: BTreeSet::new(),
         clients: Clients::new(&job.plan.world.files),
         order: Random::new(job.plan.seed, 0),
-        filter: filter::program(threads),
+        filter: filter::program(),
         processes: BTreeMap::new(),
         vdso: Vdso::of_this_kernel().ok(),
         shown: None,
@@ -221,6 +220,7 @@ impl Supervisor<'_> {
         // Whether whoever is ready to run has had the cpu since we last did anything.
         let mut had_cpu = false;
         loop {
+            let switches = sys::switches();
             let is_news = self.take_reports()?;
             if housekeeping.elapsed() >= HOUSEKEEPING {
                 housekeeping = Instant::now();
@@ -238,7 +238,7 @@ impl Supervisor<'_> {
                     continue;
                 }
                 had_cpu = !is_news;
-                if !self.is_quiet() {
+                if !self.is_quiet(switches) {
                     self.watch_the_busy();
                     self.step_aside();
                     continue;
@@ -385,12 +385,13 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Whether no thread of the run can go on by itself, nor has anything to report.
-    fn is_quiet(&mut self) -> bool {
+    /// Whether no thread of the run can go on by itself, nor has anything to report. `before` is
+    /// how often we had left the cpu before the reports were taken: a thread that ended since looks
+    /// asleep, but whom that wakes is not.
+    fn is_quiet(&mut self, before: i64) -> bool {
         if !self.early.is_empty() {
             return false;
         }
-        let before = sys::switches();
         let mut others = self.threads.iter_mut().filter(|(_, thread)| !thread.is_ours());
         // If we have not left the cpu that we share, nobody else was on it.
         others.all(|(tid, thread)| thread.is_asleep(*tid)) && sys::switches() == before

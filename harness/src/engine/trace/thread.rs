@@ -20,8 +20,10 @@ pub(crate) enum Ask {
     Files(Box<Call>),
     /// To write these bytes to the witness.
     Witness(Vec<u8>),
-    /// To make a thread.
+    /// To make a thread, where the plan has faults for that.
     Thread,
+    /// To make a process, or a thread: in turn, so that their numbers are the same in every run.
+    Process,
 }
 
 /// What is done when an operation has been carried out.
