@@ -135,8 +135,11 @@ pub enum Pids {
     /// One namespace for all.
     #[default]
     Shared,
-    /// One a role; each role has the same pid in its own, and is not its init.
+    /// One a role; each role has the same pid in its own, and is not its init: who looks for an
+    /// owner by pid finds itself.
     Separate,
+    /// One a role, and no two roles have the same pid: an owner's pid is nobody's where others look.
+    Foreign,
     /// One a role, of which its first process is the init, as in a container.
     #[serde(rename = "pid-1")]
     PidOne,

@@ -207,6 +207,7 @@ fn world(sink: &mut Sink<'_>, refs: &mut References, root: &Table<'_>) -> WorldS
     let pids = [
         ("shared", Pids::Shared),
         ("separate", Pids::Separate),
+        ("foreign", Pids::Foreign),
         ("pid-1", Pids::PidOne),
         ("reused", Pids::Reused),
     ];

@@ -201,7 +201,7 @@ fn every_key_of_a_scenario_reaches_the_trial() {
 #[test]
 fn every_pid_world_has_one_word() {
     let schema = jsonschema::validator_for(&schema_scenario()).unwrap();
-    for pids in [Pids::Shared, Pids::Separate, Pids::PidOne, Pids::Reused] {
+    for pids in [Pids::Shared, Pids::Separate, Pids::Foreign, Pids::PidOne, Pids::Reused] {
         let word = serde_json::to_value(pids).unwrap();
         let text = format!("format = 1\ntitle = \"t\"\n[world]\npids = {word}\n");
         let scenario = parse_scenario("suite/family/worlds.toml", &text).unwrap();

@@ -98,6 +98,20 @@ fn roles_in_namespaces_of_their_own_have_equal_pids() {
     assert_eq!(heir, format!("12 0 1 12 13\n{host}\nalive\nmine\nalive\nmine\n"));
 }
 
+/// The pid in the record is nobody's where the contender looks, though its owner lives.
+#[test]
+fn roles_in_foreign_namespaces_take_each_other_for_dead() {
+    let case = pair(
+        Pids::Foreign,
+        "echo $$ > lock; say entered; sleep 60; true",
+        &format!("echo $$; {TRUST}; (exec sh -c 'echo $$')"),
+    );
+    let history = run(&case);
+    no_trouble(&history);
+    assert_eq!(pids(&history), [(HOLDER, 12), (CONTENDER, 112)]);
+    assert_eq!(said_by(&history, CONTENDER), "112\ndead\n114\n", "113 was cat");
+}
+
 /// As in two containers: both are pid 1.
 #[test]
 fn roles_can_be_pid_1_twice() {
@@ -201,5 +215,5 @@ fn roles_can_have_host_names_of_their_own() {
 fn an_ordinary_user_has_the_same_worlds() {
     let tests = ["worlds::roles", "worlds::a_dead", "worlds::a_pid"];
     let Some(text) = as_ordinary_user(&tests) else { return };
-    assert!(text.contains("6 passed"), "{text}");
+    assert!(text.contains("7 passed"), "{text}");
 }

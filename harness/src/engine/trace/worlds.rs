@@ -3,6 +3,7 @@
 //! ```text
 //! shared, reused    one namespace: init ── supervisor ── holder 20000, contender-1 20100, …
 //! separate          one a role:    init 1, role 12                  the same two numbers in each
+//! foreign           one a role:    init 1, holder 12, contender-1 112, …
 //! pid-1             one a role:    role 1
 //! ```
 //!
@@ -78,7 +79,8 @@ impl Worlds {
     /// Makes a role's first process where the world wants it; its number in our namespace.
     pub(crate) fn fork(&mut self, role: Role, body: &dyn Fn() -> i32) -> io::Result<i32> {
         match self.pids {
-            Pids::Separate => fork_apart(body),
+            Pids::Separate => fork_apart(FIRST, body),
+            Pids::Foreign => fork_apart(FIRST + NUMBERS_EACH * index(role), body),
             Pids::PidOne => sys::fork_as(Place::Init, body),
             Pids::Shared | Pids::Reused => {
                 let started = self.starts.entry(role).or_default();
@@ -95,7 +97,7 @@ impl Worlds {
 
     /// Whether each role sees a namespace of its own.
     fn are_apart(&self) -> bool {
-        matches!(self.pids, Pids::Separate | Pids::PidOne)
+        matches!(self.pids, Pids::Separate | Pids::Foreign | Pids::PidOne)
     }
 
     /// Notes a new thread; gives the number that its role sees.
@@ -188,12 +190,16 @@ impl Supervisor<'_> {
 
 /// The numbers that a role may get, the best first, when it was started so often before.
 fn numbers(role: Role, started: i32) -> Vec<i32> {
-    let index = match role {
+    let first = NUMBERS + NUMBERS_EACH * index(role);
+    (0..NUMBERS_EACH).map(|next| first + (started + next) % NUMBERS_EACH).collect()
+}
+
+/// Different for every two roles, but for those of a very large cast.
+fn index(role: Role) -> i32 {
+    match role {
         Role::Holder => 0,
         Role::Contender(number) => i32::from(number % 100),
-    };
-    let first = NUMBERS + NUMBERS_EACH * index;
-    (0..NUMBERS_EACH).map(|next| first + (started + next) % NUMBERS_EACH).collect()
+    }
 }
 
 /// The number of a thread in the innermost namespace (proc_pid_status(5), `NSpid`).
@@ -221,11 +227,11 @@ pub(crate) fn become_user(user: u32) -> io::Result<()> {
     Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
 }
 
-/// Makes a process in a new namespace that has an init, and the number [`FIRST`] there. Its parent
-/// is us, outside: it reads as 0, as for a program that was sent into a container.
-fn fork_apart(body: &dyn Fn() -> i32) -> io::Result<i32> {
+/// Makes a process in a new namespace that has an init, and this number there. Its parent is us,
+/// outside: it reads as 0, as for a program that was sent into a container.
+fn fork_apart(number: i32, body: &dyn Fn() -> i32) -> io::Result<i32> {
     let init =
-        idler(Place::Init, || fs::write("/proc/sys/kernel/ns_last_pid", (FIRST - 1).to_string()))?;
+        idler(Place::Init, || fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string()))?;
     let theirs = pidfd_open(pid(init)?, PidfdFlags::empty())?;
     let ours = pidfd_open(getpid(), PidfdFlags::empty())?;
     move_into_thread_name_spaces(theirs.as_fd(), ThreadNameSpaceType::PROCESS_ID)?;
@@ -287,7 +293,7 @@ fn idler(place: Place<'_>, prepare: impl FnOnce() -> io::Result<()>) -> io::Resu
 /// Tries everything that the worlds need, on processes that end with this one's namespace.
 pub(crate) fn try_out() -> io::Result<()> {
     idler(Place::Numbered(&[NUMBERS]), || Ok(()))?;
-    let gone = fork_apart(&|| i32::from(enter(Pids::Separate).is_err()))?;
+    let gone = fork_apart(FIRST, &|| i32::from(enter(Pids::Separate).is_err()))?;
     match sys::wait_for(gone) {
         0 => Ok(()),
         _ => Err(io::Error::other("a /proc for a PID namespace cannot be mounted")),
