@@ -74,6 +74,9 @@ try:
     start(f"/proc/{child}/stat")
 except FileNotFoundError:
     print("gone")
+own = os.open("/proc/self", os.O_RDONLY)
+for status in os.stat("/proc/self"), os.lstat(f"/proc/{os.getpid()}/fd"), os.stat("fd", dir_fd=own):
+    show("stamps", *(stamp - boot() - begun for stamp in (status.st_atime, status.st_mtime, status.st_ctime)))
 with open("/proc/self/stat") as file:
     os.lseek(file.fileno(), 3, os.SEEK_SET)
     print("inside", os.get_inheritable(file.fileno()), len(os.read(file.fileno(), 2)))

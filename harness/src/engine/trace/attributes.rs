@@ -197,7 +197,7 @@ fn only_looks(kind: OpKind) -> bool {
 }
 
 /// Where a call wants the attributes, and whether as a `struct statx`; `None` for access(2).
-fn place(regs: &Regs) -> Option<(u64, bool)> {
+pub(crate) fn place(regs: &Regs) -> Option<(u64, bool)> {
     match regs.nr() {
         libc::SYS_stat | libc::SYS_lstat | libc::SYS_fstat => Some((regs.arg(1), false)),
         libc::SYS_newfstatat => Some((regs.arg(2), false)),

@@ -264,11 +264,14 @@ fn folder(tid: i32, at: i32) -> Option<PathBuf> {
     fs::read_link(link).ok()
 }
 
-/// The path that a call is to open, as it is written; absolute, though links and dots may be in it.
-pub(crate) fn path_to_open(tid: i32, regs: &Regs) -> Option<PathBuf> {
+/// The path that a call opens or asks about, as it is written; absolute, though links and dots may
+/// be in it.
+pub(crate) fn written_path(tid: i32, regs: &Regs) -> Option<PathBuf> {
     let (at, path) = match regs.nr() {
-        libc::SYS_open | libc::SYS_creat => (HERE, regs.arg(0)),
-        libc::SYS_openat | libc::SYS_openat2 => (regs.int(0), regs.arg(1)),
+        libc::SYS_open | libc::SYS_creat | libc::SYS_stat | libc::SYS_lstat => (HERE, regs.arg(0)),
+        libc::SYS_openat | libc::SYS_openat2 | libc::SYS_newfstatat | libc::SYS_statx => {
+            (regs.int(0), regs.arg(1))
+        }
         _ => return None,
     };
     let path = read_path(tid, path)?;

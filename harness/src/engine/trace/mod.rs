@@ -13,8 +13,8 @@
 //! computes for 2 s of cpu time without a call holds up the others, which is a `Trouble`.
 //!
 //! # What stays real
-//! Cpu clocks and cpu times, rdtsc, ctime and btime of files, and times of files outside `{dir}`,
-//! those of `/proc` itself included.
+//! Cpu clocks and cpu times, rdtsc, ctime and btime of files, and times of files outside `{dir}`
+//! (but see `procfs`).
 //!
 //! # What is refused
 //! io_uring, `semtimedop` and the like answer ENOSYS, and are a `Note`. Passing a

@@ -11,7 +11,10 @@
 //! | `/proc/stat` | `btime`: the role's CLOCK_REALTIME less CLOCK_BOOTTIME |
 //! | `/proc/PID/stat`, `/proc/PID/task/TID/stat` | field 22, the start time: CLOCK_BOOTTIME at the birth, in ticks |
 //!
-//! Cpu times, and time stamps of files below `/proc`, stay real.
+//! | `stat` of a path at or below `/proc/PID` | all its times: the birth, by the role's wall clock |
+//!
+//! Cpu times stay real, and so do the time stamps of other files of `/proc`, and of those that are
+//! asked for by descriptor.
 
 use std::fs;
 use std::io::Write;
@@ -19,11 +22,13 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::arch_x86_64::Regs;
+use super::attributes;
 use super::clock::Domain;
 use super::decode::{self, Call};
 use super::supervisor::Supervisor;
 use super::sys::{self, Stopped};
 use super::thread::State;
+use super::waits;
 use crate::op::OpKind;
 use crate::role::Role;
 
@@ -48,6 +53,8 @@ enum At {
     Machine,
     /// The answer of times(2).
     Ticks,
+    /// The times of a process's files in `/proc`.
+    Stamps(Duration),
 }
 
 /// A process or thread as a path below `/proc` names it.
@@ -90,6 +97,15 @@ fn teller(path: &Path) -> Option<Teller> {
     }
 }
 
+/// The process whose folder in `/proc` this is, or is in.
+fn owner(path: &Path) -> Option<Named> {
+    let mut parts = path.strip_prefix("/proc").ok()?.components();
+    match parts.next()?.as_os_str().to_str()? {
+        "self" | "thread-self" => Some(Named::Itself),
+        number => number.parse().ok().map(Named::Number),
+    }
+}
+
 fn ticks(time: Duration) -> u128 {
     time.as_millis() * TICKS / 1000
 }
@@ -119,16 +135,44 @@ fn uptime(up: Duration) -> String {
 }
 
 impl Supervisor<'_> {
-    /// Looks after the opening of a file that tells a time; gives back the stop of any other call.
-    pub(crate) fn open_proc(
+    /// Looks after a call on a file of `/proc` that tells a time; gives back the stop of any other.
+    pub(crate) fn look_at_proc(
         &mut self,
         stopped: Stopped,
         regs: &Regs,
         call: &Call,
     ) -> Option<Stopped> {
-        if call.kind != OpKind::Open || !call.first.path.starts_with("/proc") {
+        if call.first.by_descriptor || !call.first.path.starts_with("/proc") {
             return Some(stopped);
         }
+        match call.kind {
+            OpKind::Open => self.open_proc(stopped, regs, call),
+            OpKind::Stat if attributes::place(regs).is_some() => {
+                let Some(birth) = self.birth_of_owner(stopped.tid(), regs) else {
+                    return Some(stopped);
+                };
+                self.follow(stopped, regs, Look { regs: *regs, at: At::Stamps(birth) });
+                None
+            }
+            _ => Some(stopped),
+        }
+    }
+
+    /// When the process began whose files in `/proc` a call asks about, by its role's wall clock.
+    fn birth_of_owner(&self, tid: i32, regs: &Regs) -> Option<Duration> {
+        let owner = owner(&decode::written_path(tid, regs)?)?;
+        let leader = self.threads.get(&tid)?.pid;
+        let role = self.role_of(tid);
+        let shown = match owner {
+            Named::Itself => self.worlds.shown(leader),
+            Named::Number(number) => number,
+        };
+        let clock = &self.court.world.clock;
+        let boot = clock.shows(Domain::Real, role).saturating_sub(clock.shows(Domain::Boot, role));
+        Some(boot + self.start_of(role, shown))
+    }
+
+    fn open_proc(&mut self, stopped: Stopped, regs: &Regs, call: &Call) -> Option<Stopped> {
         let flags = call.open_flags.unwrap_or(0);
         let reads = flags & (libc::O_ACCMODE | libc::O_PATH | libc::O_DIRECTORY) == libc::O_RDONLY;
         let text = reads.then(|| self.text_of(stopped.tid(), regs)).flatten();
@@ -163,7 +207,7 @@ impl Supervisor<'_> {
     /// What a role finds in the file that it opens; `None` for files that tell no time, and where
     /// the kernel will refuse.
     fn text_of(&self, tid: i32, regs: &Regs) -> Option<String> {
-        let path = decode::path_to_open(tid, regs)?;
+        let path = decode::written_path(tid, regs)?;
         let role = self.role_of(tid);
         let up = self.court.world.clock.shows(Domain::Boot, role);
         // As the role sees it, in whatever namespaces it is.
@@ -223,10 +267,23 @@ impl Supervisor<'_> {
                     let seconds = up.as_secs() + u64::from(up.subsec_nanos() > 0);
                     let _ = sys::write_memory(tid, regs.arg(0), &seconds.to_ne_bytes());
                 }
+                At::Stamps(birth) => stamp(tid, &look.regs, birth),
                 At::Ticks => regs.set_ret(i64::try_from(ticks(up)).unwrap_or(i64::MAX)),
             }
         }
         self.resume_with(stopped, &regs);
+    }
+}
+
+/// Replaces the times in the attributes that a call has filled in.
+fn stamp(tid: i32, regs: &Regs, time: Duration) {
+    let Some((place, is_statx)) = attributes::place(regs) else { return };
+    // As `struct stat` and `struct statx` have them: seconds, then nanoseconds, of 4 bytes in the
+    // latter, where nothing follows them.
+    let offsets = if is_statx { [64, 96, 112] } else { [72, 88, 104] };
+    for offset in offsets {
+        // The kernel has just written there.
+        let _ = sys::write_memory(tid, place + offset, &waits::timespec_bytes(time));
     }
 }
 
@@ -264,6 +321,21 @@ mod tests {
             ("proc/uptime", None),
         ] {
             assert_eq!(teller(Path::new(path)), wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_files_of_a_process_are_known() {
+        use Named::{Itself, Number};
+        for (path, wanted) in [
+            ("/proc/7", Some(Number(7))),
+            ("/proc/7/fd/1", Some(Number(7))),
+            ("/proc/self/", Some(Itself)),
+            ("/proc", None),
+            ("/proc/uptime", None),
+            ("/home/7", None),
+        ] {
+            assert_eq!(owner(Path::new(path)), wanted, "{path}");
         }
     }
 

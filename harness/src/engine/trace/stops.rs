@@ -500,7 +500,7 @@ impl Supervisor<'_> {
             }
         }
         if !files::concerns(&call, &self.ground.dir()) {
-            if let Some(stopped) = self.open_proc(stopped, &regs, &call) {
+            if let Some(stopped) = self.look_at_proc(stopped, &regs, &call) {
                 self.pass(stopped, regs);
             }
             return;
