@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use deadbeat_tests::leftovers::Scene;
-use deadbeat_tests::{call, fuse_works, isolate, program, root};
+use deadbeat_tests::{call, engines, fuse_works, isolate, program, root};
 use rstest::rstest;
 
 /// A folder with one file.
@@ -37,7 +37,10 @@ fn help_is_what_it_was(#[case] args: &[&str]) {
 #[case::missing_file(&["run", "./no/such/scenario.toml"], "./no/such/scenario.toml")]
 #[case::missing_folder(&["run", "--subject", "./no/such/folder"], "./no/such/folder")]
 #[case::bad_partition(&["run", "--partition", "hash:5/4"], "hash:M/N")]
-#[case::seed_of_another_engine(&["run", "--seed", "7"], "trace")]
+#[case::seed_of_another_engine(&["run", "--engine", "fuse", "--seed", "7"], "--engine fuse")]
+#[case::seeds_of_another_engine(&["run", "--engine", "fuse", "--seeds", "7"], "--engine fuse")]
+#[case::verify_in_real_time(&["run", "--engine", "fuse", "--verify"], "--engine fuse")]
+#[case::no_seeds(&["run", "--seeds", "0"], "--seeds")]
 #[case::bad_out(&["run", "control", "--partition", "hash:1/1", "--out", "/dev/null/x"], "--out")]
 fn a_bad_flag_or_file_is_exit_2_and_names_the_remedy(#[case] args: &[&str], #[case] hint: &str) {
     if args.contains(&"--out") && !fuse_works() {
@@ -108,10 +111,10 @@ fn shards_together_are_the_whole_suite() {
     assert_eq!(shards, names(&[]));
 }
 
-/// Goal: where no engine works, `run` says so with the remedy, and it is no pass.
+/// Goal: where the engine does not work, `run` says so with the remedy, and it is no pass.
 #[test]
-fn without_dev_fuse_a_run_is_exit_3() {
-    let hidden = "mount --bind /dev/null /dev/fuse && exec \"$0\" run control";
+fn without_dev_fuse_a_run_of_its_engine_is_exit_3() {
+    let hidden = "mount --bind /dev/null /dev/fuse && exec \"$0\" run control --engine fuse";
     let namespaces = if rustix::process::geteuid().is_root() { "-m" } else { "-Urm" };
     let mut command = Command::new("unshare");
     command.args([namespaces, "sh", "-c", hidden]).arg(program()).current_dir(root());
@@ -140,8 +143,28 @@ fn the_trace_engine_runs_when_it_is_named() {
         let called = called.expect_code(0);
         assert!(called.stdout.contains("Engine trace"), "{}", called.stdout);
     }
-    let refused = call(root(), ["run", "control", "--seed", "7"]).expect_code(2);
-    assert!(refused.stderr.contains("--engine trace"), "{}", refused.stderr);
+}
+
+/// Goal: each schedule has its entry, the terminal one line for all, and an answer can be
+/// repeated.
+#[test]
+fn a_scenario_runs_under_many_schedules() {
+    if !engines().contains(&"trace") {
+        return;
+    }
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().to_str().unwrap();
+    let scenario = "dead-owner/killed-at-once";
+    let args = ["run", scenario, "--seeds", "5", "--seed", "3", "--verify", "--out", folder];
+    let called = call(root(), args).expect_code(0);
+    assert!(called.stdout.contains("seeds 3..7"), "{}", called.stdout);
+    assert_eq!(called.stdout.matches(scenario).count(), 1, "{}", called.stdout);
+    assert!(called.stdout.contains("5 schedules"), "{}", called.stdout);
+    let text = std::fs::read_to_string(out.path().join("results.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let results = json["results"].as_array().unwrap();
+    let seeds: Vec<u64> = results.iter().filter_map(|result| result["seed"].as_u64()).collect();
+    assert_eq!(seeds, [3, 4, 5, 6, 7]);
 }
 
 #[rstest]
@@ -170,7 +193,7 @@ fn json_is_results_json_as_promised() {
     let called = call(root(), ["run", "control", "--format", "json", "--out", folder]);
     let json = called.expect_code(0).json();
     assert_eq!(json["format"], 1);
-    assert_eq!(json["engine"], "fuse");
+    assert_eq!(json["engine"], if engines().contains(&"trace") { "trace" } else { "fuse" });
     assert_eq!(json["outcome"], "held");
     let results = json["results"].as_array().unwrap();
     assert!(!results.is_empty());

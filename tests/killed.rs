@@ -1,21 +1,21 @@
-//! SIGKILL of deadbeat while an operation hangs, again and again: the kernel cleans up, and
-//! nothing is left.
+//! SIGKILL of deadbeat, while an operation hangs and at any moment, again and again: the kernel
+//! cleans up, and nothing is left.
 //!
 //! This process becomes the reaper of every orphan below it, so "no process is left" is a fact
 //! (it has no children any more), not a search. That is why this test is alone in its file.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use deadbeat_tests::leftovers::Scene;
 use deadbeat_tests::{command, fuse_works, root};
 use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 
-const ROUNDS: u32 = 100;
+const ROUNDS: u64 = 100;
 /// How long a run may take to reach the hanging operation, or the kernel to end what was killed.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -52,7 +52,55 @@ echo $$ > "$MARKS/holder"
 touch "$DEADBEAT_LOCK" && echo > "$MARKS/did-not-hang"
 "#;
 
+/// How many times a run is killed at a random moment, for each engine; more by `DEADBEAT_KILLS`.
+const KILLS: u64 = 25;
+/// The latest of these moments: by then a run on either engine is in the middle of many scenarios.
+const LATEST: Duration = Duration::from_millis(700);
+
+/// Any moment of a whole run: while namespaces are made, processes start, files are held, mounts
+/// go. The seed is printed, and `DEADBEAT_SEED` gives the same moments again.
 #[test]
+#[serial_test::serial]
+fn sigkill_at_any_moment_leaves_nothing() {
+    set_child_subreaper(Some(getpid())).unwrap();
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let seed = number("DEADBEAT_SEED").unwrap_or(since_epoch.as_secs());
+    let kills = number("DEADBEAT_KILLS").unwrap_or(KILLS);
+    println!("DEADBEAT_SEED={seed}");
+    let home = tempfile::tempdir().unwrap();
+    let before = Scene::now();
+    for engine in ["trace", "fuse"] {
+        if engine == "fuse" && !fuse_works() {
+            continue;
+        }
+        let mut killed = 0;
+        for round in 1..=kills {
+            let args = ["run", "--engine", engine, "--subject", "zoo", "--subject", "reference"];
+            let mut run = command(home.path(), args);
+            run.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+            let mut run = run.spawn().unwrap();
+            // Any moment will do, so nothing depends on how long this really takes.
+            std::thread::sleep(LATEST.mul_f64(fraction(seed, round)));
+            run.kill().unwrap();
+            killed += u64::from(run.wait().unwrap().signal() == Some(9));
+            reap_orphans(round);
+            before.assert_clean();
+        }
+        assert!(killed * 2 > kills, "{engine}: only {killed} of {kills} were still running");
+    }
+}
+
+/// The `index`-th of a row of numbers from 0 to 1 (splitmix64).
+fn fraction(seed: u64, index: u64) -> f64 {
+    let mut bits = seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    f64::from(u32::try_from((bits ^ (bits >> 31)) >> 32).unwrap()) / f64::from(u32::MAX)
+}
+
+#[test]
+#[serial_test::serial]
 fn sigkill_while_operations_hang_leaves_nothing() {
     if !fuse_works() {
         return;
@@ -73,7 +121,16 @@ fn sigkill_while_operations_hang_leaves_nothing() {
     for round in 1..=ROUNDS {
         let _ = std::fs::remove_file(marks.join("holder"));
         let scenario = root().join("tests/scenarios/hang.toml");
-        let args = ["run", scenario.to_str().unwrap(), "--subject", "./hangs", "--out", "run"];
+        let args = [
+            "run",
+            "--engine",
+            "fuse",
+            scenario.to_str().unwrap(),
+            "--subject",
+            "./hangs",
+            "--out",
+            "run",
+        ];
         let mut run = command(home.path(), args);
         run.stdout(Stdio::null()).process_group(0);
         let mut run = run.spawn().unwrap();
@@ -87,7 +144,7 @@ fn sigkill_while_operations_hang_leaves_nothing() {
 }
 
 /// Waits until the holder's `touch` sleeps: it sleeps only in the operation that hangs.
-fn await_hang(run: &mut Child, marks: &Path, round: u32) {
+fn await_hang(run: &mut Child, marks: &Path, round: u64) {
     let started = Instant::now();
     let comes = |what: &str, there: &dyn Fn() -> bool, run: &mut Child| {
         while !there() {
@@ -110,7 +167,7 @@ fn touch_sleeps() -> bool {
 }
 
 /// Reaps what deadbeat left to us, until there is nobody.
-fn reap_orphans(round: u32) {
+fn reap_orphans(round: u64) {
     let started = Instant::now();
     loop {
         match wait(WaitOptions::NOHANG) {

@@ -64,11 +64,13 @@ pub(crate) fn all() -> Vec<Step> {
         Step::new("build", "cargo build --release --workspace"),
         Step::new("doctor", "cargo run --release --quiet -- doctor"),
         Step::new("test", "cargo test --workspace --no-fail-fast"),
-        run("reference", "", 0),
+        run("reference", "--verify", 0),
+        run("reference-fuse", "--engine fuse", 0),
+        run("reference-seeds", "--seeds 20", 0),
         run("swallowed-beat", "--subject zoo@swallowed-beat", 1),
         run(
             "proper-lockfile",
-            "disk-full/heartbeat-enospc missing-path/lock-removed dead-owner/killed-while-holding \
+            "--engine fuse disk-full/heartbeat-enospc missing-path/lock-removed dead-owner/killed-while-holding \
              --subject proper-lockfile@fast --subject proper-lockfile@logging",
             1,
         ),

@@ -61,6 +61,8 @@ fn utimes_chmod_chown_and_truncate_are_told_apart() {
     assert!(op.truncates && !op.grows && op.offset == 2 && !op.by_descriptor, "{op:?}");
     client.run("open h d/f rwt 0").unwrap();
     assert!(last(&world, Kind::Open).0.truncates);
+    client.run("open n d/new rwct 600").unwrap();
+    assert!(!last(&world, Kind::Create).0.truncates, "there was nothing to cut");
     client.run("ftruncate h 9").unwrap();
     let op = last(&world, Kind::Truncate).0;
     assert!(op.grows && op.by_descriptor, "{op:?}");

@@ -4,7 +4,6 @@
 //! enters, writes, leaves, and a contender after it, both `deadbeat cs`; what is measured is the
 //! engine, not a wait. Figures of one machine in one run: compare the ratios.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,11 +11,9 @@ use std::time::{Duration, Instant};
 use deadbeat::engine::fuse::FuseEngine;
 use deadbeat::engine::trace::TraceEngine;
 use deadbeat::engine::{Engine, Stage, Stop};
-use deadbeat::moment::{Anchor, Moment, Sign};
-use deadbeat::plan::{
-    Bounds, Claims, Exclusion, Expect, ExpectExclusion, LockFiles, Part, Plan, Timing, Trial, World,
-};
-use deadbeat::role::{Role, Who};
+use deadbeat::handmade::{self, CONTENDER, HOLDER};
+use deadbeat::moment::{Moment, Sign};
+use deadbeat::plan::{Part, Trial};
 use deadbeat::time::Nanos;
 
 /// How long each row is measured.
@@ -81,59 +78,11 @@ fn run(engine: &dyn Engine, trial: &Trial, worker: usize) {
 
 fn shortest_trial() -> Trial {
     let part = |role, starts| Part {
-        role,
-        argv: vec!["{deadbeat}".to_owned(), "cs".to_owned()],
-        env: BTreeMap::new(),
-        starts,
         hold: Nanos::from_ms(1),
-        patience: Nanos::from_ms(1000),
-        acquires: 1,
-        stall: None,
+        ..handmade::part(role, &["{deadbeat}", "cs"], starts)
     };
-    let left =
-        Moment { anchor: Anchor::Role(Who::One(Role::Holder), Sign::Left), offset: Nanos::ZERO };
-    let unit = Nanos::from_ms(1000);
-    Trial {
-        scenario: "bench/shortest".to_owned(),
-        subject: "cs@default".to_owned(),
-        plan: Plan {
-            seed: 0,
-            timing: Timing {
-                stale: None,
-                beat: None,
-                stale_unit: unit,
-                beat_unit: unit,
-                tick: Nanos::from_ms(20),
-            },
-            files: LockFiles {
-                name: "resource.lock".to_owned(),
-                lock: vec!["resource.lock".to_owned()],
-                heartbeat: Vec::new(),
-            },
-            cast: vec![part(Role::Holder, Moment::START), part(Role::Contender(1), left)],
-            world: World::default(),
-            faults: Vec::new(),
-            events: Vec::new(),
-            bounds: Bounds {
-                wall: Nanos::from_ms(20_000),
-                events: 10_000,
-                output: 1 << 20,
-                processes: 64,
-            },
-        },
-        claims: Claims {
-            exclusion: Exclusion::Strict,
-            on_failure: Vec::new(),
-            dead_owner_takeover: None,
-            warns: Vec::new(),
-        },
-        expect: Expect {
-            exclusion: ExpectExclusion::Held,
-            holder: Vec::new(),
-            warning: Vec::new(),
-            takeover: None,
-        },
-        gaps: Vec::new(),
-        warnings: Vec::new(),
-    }
+    let mut trial = handmade::trial("bench/shortest");
+    let after = handmade::at(HOLDER, Sign::Left);
+    trial.plan.cast = vec![part(HOLDER, Moment::START), part(CONTENDER, after)];
+    trial
 }

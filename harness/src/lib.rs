@@ -20,6 +20,7 @@ pub mod check;
 pub mod cli;
 pub mod engine;
 pub mod fault;
+pub mod handmade;
 pub mod history;
 pub mod moment;
 pub mod op;

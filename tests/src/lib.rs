@@ -160,21 +160,44 @@ fn collect(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     receiver
 }
 
-/// Whether the fuse engine works here; if not, prints the reason, for a test to return early.
+/// The engines that work here, trace first.
 ///
 /// # Panics
-/// If it does not work and `DEADBEAT_REQUIRE` names it: then a skip is a failure.
+/// If one does not work and `DEADBEAT_REQUIRE` names it: then a skip is a failure.
+#[must_use]
+#[track_caller]
+pub fn engines() -> Vec<&'static str> {
+    static DOCTOR: OnceLock<String> = OnceLock::new();
+    let doctor = DOCTOR.get_or_init(|| call(root(), ["doctor"]).stdout);
+    let verdict = doctor.lines().find(|line| line.trim_start().starts_with("Engine"));
+    let verdict = verdict.unwrap_or_default();
+    let works = |name: &str| match name {
+        "trace" => verdict.contains("trace works"),
+        _ => verdict.contains("fuse works"),
+    };
+    let required = std::env::var("DEADBEAT_REQUIRE").unwrap_or_default();
+    let mut engines = vec!["trace", "fuse"];
+    engines.retain(|name| {
+        let is_here = works(name);
+        let is_required = required.split(',').any(|required| required == *name);
+        assert!(
+            is_here || !is_required,
+            "DEADBEAT_REQUIRE={name}, but it does not work:\n{doctor}"
+        );
+        if !is_here {
+            println!("skipped: the {name} engine does not work here:\n{doctor}");
+        }
+        is_here
+    });
+    engines
+}
+
+/// Whether the fuse engine works here.
+///
+/// # Panics
+/// As [`engines`].
 #[must_use]
 #[track_caller]
 pub fn fuse_works() -> bool {
-    static WORKS: OnceLock<Result<(), String>> = OnceLock::new();
-    let works = WORKS.get_or_init(|| {
-        let doctor = call(root(), ["doctor"]);
-        if doctor.code == Some(0) { Ok(()) } else { Err(doctor.stdout) }
-    });
-    let Err(why) = works else { return true };
-    let required = std::env::var("DEADBEAT_REQUIRE").unwrap_or_default();
-    assert!(!required.contains("fuse"), "DEADBEAT_REQUIRE=fuse, but it does not work:\n{why}");
-    println!("skipped: the fuse engine does not work here:\n{why}");
-    false
+    engines().contains(&"fuse")
 }

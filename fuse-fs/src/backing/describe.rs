@@ -121,9 +121,13 @@ impl Backing {
                 op.open_flags = flags.cast_signed();
                 op.truncates = op.open_flags & libc::O_TRUNC != 0;
             }
-            Body::Create { flags, mode, .. } => {
+            Body::Create { flags, mode, name } => {
                 op.open_flags = flags.cast_signed();
-                op.truncates = op.open_flags & libc::O_TRUNC != 0;
+                // What is created is not truncated: only where another came first is there a file.
+                let folder = self.file(request.header.node);
+                let exists = folder
+                    .is_ok_and(|folder| statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok());
+                op.truncates = exists && op.open_flags & libc::O_TRUNC != 0;
                 op.mode = Some(mode);
             }
             Body::MkDir { mode, .. } | Body::MkNod { mode, .. } => op.mode = Some(mode),

@@ -1,23 +1,17 @@
 //! Histories made by hand, for the tests of the checks. One line is one event, 10 ms apart unless
 //! it says when.
 
-use std::collections::BTreeMap;
-
 use super::{Verdict, judge};
 use crate::fault::{Effect, Ops, Rule, Target, Times};
+use crate::handmade;
+pub(crate) use crate::handmade::{CONTENDER as HEIR, HOLDER};
 use crate::history::{History, Stream, What};
-use crate::moment::{Anchor, Moment, Sign};
+use crate::moment::{Moment, Sign};
 use crate::op::{Errno, Op, OpId, OpKind, Outcome};
-use crate::plan::{
-    Bounds, Claims, Detail, Exclusion, Expect, ExpectExclusion, LockFiles, Part, Plan, Reaction,
-    Timing, Trial, World,
-};
+use crate::plan::{Bounds, Detail, LockFiles, Part, Reaction, Trial};
 use crate::role::{Role, Who};
 use crate::time::Nanos;
 use crate::witness;
-
-pub(crate) const HOLDER: Role = Role::Holder;
-pub(crate) const HEIR: Role = Role::Contender(1);
 
 /// A history that grows line by line.
 #[derive(Clone, Debug, Default)]
@@ -137,74 +131,36 @@ pub(crate) fn kinds(verdict: &Verdict) -> Vec<&'static str> {
 /// Stale after 1 s, a beat each 300 ms, 6 s of hold; the holder's beats fail from its entering on.
 pub(crate) fn trial() -> Trial {
     let mut trial = control();
+    let effect = Effect::Error { errno: Errno(28), apply: false };
     trial.plan.faults = vec![Rule {
-        number: 1,
-        who: Who::One(HOLDER),
         on: Target::Heartbeat,
         ops: Ops { refresh: true, kinds: Vec::new() },
-        effect: Effect::Error { errno: Errno(28), apply: false },
-        from: Moment { anchor: Anchor::Role(Who::One(HOLDER), Sign::Entered), offset: Nanos::ZERO },
-        until: None,
-        times: Times::All,
-        synthetic: true,
+        from: handmade::at(HOLDER, Sign::Entered),
+        ..handmade::fault(Who::One(HOLDER), "", &[], effect, Times::All)
     }];
     trial
 }
 
 /// The same without a fault.
 pub(crate) fn control() -> Trial {
-    let unit = Nanos::from_ms(1000);
     let part = |role, hold| Part {
-        role,
-        argv: vec!["lock".to_owned()],
-        env: BTreeMap::new(),
-        starts: Moment::START,
         hold: Nanos::from_ms(hold),
         patience: Nanos::from_ms(12_000),
-        acquires: 1,
-        stall: None,
+        ..handmade::part(role, &["lock"], Moment::START)
     };
-    Trial {
-        scenario: "test/case".to_owned(),
-        subject: "lock@default".to_owned(),
-        plan: Plan {
-            seed: 0,
-            timing: Timing {
-                stale: Some(unit),
-                beat: Some(Nanos::from_ms(300)),
-                stale_unit: unit,
-                beat_unit: Nanos::from_ms(300),
-                tick: Nanos::from_ms(30),
-            },
-            files: LockFiles {
-                name: "lock".to_owned(),
-                lock: vec!["lock".to_owned()],
-                heartbeat: vec!["lock/beat".to_owned()],
-            },
-            cast: vec![part(HOLDER, 6000), part(HEIR, 1000)],
-            world: World::default(),
-            faults: Vec::new(),
-            events: Vec::new(),
-            bounds: Bounds {
-                wall: Nanos::from_ms(60_000),
-                events: 1000,
-                output: 1000,
-                processes: 100,
-            },
-        },
-        claims: Claims {
-            exclusion: Exclusion::Strict,
-            on_failure: vec![Reaction::Abort],
-            dead_owner_takeover: Some(Nanos::from_ms(3000)),
-            warns: vec![Detail::LockPath, Detail::Operation, Detail::Errno],
-        },
-        expect: Expect {
-            exclusion: ExpectExclusion::Held,
-            holder: Vec::new(),
-            warning: Vec::new(),
-            takeover: None,
-        },
-        gaps: Vec::new(),
-        warnings: Vec::new(),
-    }
+    let mut trial = handmade::trial("test/case");
+    "lock@default".clone_into(&mut trial.subject);
+    trial.plan.timing.tick = Nanos::from_ms(30);
+    trial.plan.files = LockFiles {
+        name: "lock".to_owned(),
+        lock: vec!["lock".to_owned()],
+        heartbeat: vec!["lock/beat".to_owned()],
+    };
+    trial.plan.cast = vec![part(HOLDER, 6000), part(HEIR, 1000)];
+    trial.plan.bounds =
+        Bounds { wall: Nanos::from_ms(60_000), events: 1000, output: 1000, processes: 100 };
+    trial.claims.on_failure = vec![Reaction::Abort];
+    trial.claims.dead_owner_takeover = Some(Nanos::from_ms(3000));
+    trial.claims.warns = vec![Detail::LockPath, Detail::Operation, Detail::Errno];
+    trial
 }

@@ -2,6 +2,8 @@
 //!
 //! Pure. Gives reasons for doubt; none of them hides a finding.
 
+use std::collections::BTreeSet;
+
 use super::Doubt;
 use super::beats::{Failure, failures};
 use super::liveness::waits;
@@ -113,13 +115,28 @@ fn untried(view: &View<'_>, doubts: &mut Vec<Doubt>) {
         return;
     }
     let after = view.first_blow().map_or(0, |blow| blow.seq);
-    let tried = view.events.iter().any(|event| {
-        let (What::Op { op, .. } | What::Waiting { op, .. }) = &event.what else { return false };
-        event.seq > after
-            && op.role != Role::Holder
-            // A look-up of {dir} is only recorded where it failed: then no lock can be reached.
-            && op.all_paths().any(|path| path.is_empty() || view.files.is_lock(path))
-    });
+    // What the kernel still closes for one that was killed is no try.
+    let mut killed = BTreeSet::new();
+    let mut tried = false;
+    for event in view.events {
+        match &event.what {
+            What::Killed { role, .. } => {
+                killed.insert(*role);
+            }
+            What::Started { role, .. } => {
+                killed.remove(role);
+            }
+            What::Op { op, .. } | What::Waiting { op, .. } => {
+                // A look-up of {dir} is only recorded where it failed: no lock can be reached.
+                let mut paths = op.all_paths();
+                tried |= event.seq > after
+                    && op.role != Role::Holder
+                    && !killed.contains(&op.role)
+                    && paths.any(|path| path.is_empty() || view.files.is_lock(path));
+            }
+            _ => {}
+        }
+    }
     if !tried {
         let when = if after == 0 { "" } else { " after the first fault or event" };
         doubts.push(Doubt(format!("no contender touched the lock{when}")));
@@ -171,6 +188,7 @@ mod tests {
     use super::super::Outcome;
     use super::super::testing::{HEIR, HOLDER, Story, control, holder_inside, kinds, trial};
     use crate::history::{TOO_SLOW, What};
+    use crate::op::OpKind;
 
     fn whole(story: Story) -> Story {
         let story = story.at(6100).says(HOLDER, "left").says(HOLDER, "released");
@@ -202,6 +220,18 @@ mod tests {
         let before = holder_inside().polls(HEIR).at(400).beat(HOLDER, Some(28));
         assert!(doubt_of(&whole(before.clone()), &lenient).contains("no contender touched"));
         assert_eq!(whole(before.polls(HEIR)).judged(&lenient).outcome, Outcome::Held);
+    }
+
+    #[test]
+    fn what_is_closed_for_a_killed_contender_is_no_try() {
+        let mut lenient = trial();
+        lenient.claims.on_failure.clear();
+        lenient.claims.warns.clear();
+        let killed = holder_inside().at(400).beat(HOLDER, Some(28)).killed(HEIR);
+        let closed = killed.op(HEIR, OpKind::Close, "lock/beat", None).dies(HEIR);
+        assert!(doubt_of(&whole(closed.clone()), &lenient).contains("no contender touched"));
+        let restarted = whole(closed.starts(HEIR).polls(HEIR)).judged(&lenient);
+        assert_eq!(restarted.outcome, Outcome::Held, "{restarted:?}");
     }
 
     #[test]

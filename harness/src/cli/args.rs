@@ -99,6 +99,14 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
+    /// Run each scenario under N schedules, from `--seed` on (trace only)
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seeds: std::num::NonZeroU64,
+
+    /// Run everything twice: an answer that cannot be repeated is inconclusive (trace only)
+    #[arg(long)]
+    pub verify: bool,
+
     /// The run's folder [default: target/deadbeat/<id>/, and the link target/deadbeat/latest]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -149,11 +157,11 @@ pub(crate) enum Color {
 /// An engine, or the best that works here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EngineName {
-    /// The best engine that works here
+    /// trace; what that cannot do, fuse
     Auto,
     /// A real mount and real time
     Fuse,
-    /// ptrace and virtual time (early: only when named)
+    /// ptrace and virtual time
     Trace,
 }
 

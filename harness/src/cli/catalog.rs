@@ -1,6 +1,7 @@
 //! From words on the command line to cases: which scenarios meet which subjects.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::Selection;
 use crate::plan::Trial;
@@ -11,7 +12,7 @@ use crate::scenario::{Resolution, Scenario, Subject, resolve};
 use crate::setup::Order;
 
 /// A scenario that meets a subject.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Case {
     /// The scenario's place in [`Catalog::scenarios`].
     pub scenario: usize,
@@ -22,14 +23,19 @@ pub(super) struct Case {
     /// `name@variant`.
     pub label: String,
     /// The trial, or why there is none: the case is skipped.
-    pub trial: Result<Box<Trial>, String>,
+    pub trial: Result<Arc<Trial>, String>,
+    /// The seed of its schedule.
+    pub seed: u64,
+    /// Which cases differ by nothing but their seed.
+    pub group: usize,
     /// The scenario and the subject as `run` can be given them again.
     pub words: [String; 2],
 }
 
 impl Case {
     /// The command that runs exactly this case.
-    pub(super) fn replay(&self, engine: &str, seed: u64) -> String {
+    pub(super) fn replay(&self, engine: &str) -> String {
+        let seed = self.seed;
         let [scenario, subject] = self.words.each_ref().map(|word| shell_word(word));
         format!("deadbeat run {scenario} --subject {subject} --engine {engine} --seed {seed}")
     }
@@ -64,6 +70,19 @@ pub(super) struct Catalog {
     pub subjects: Vec<SubjectInUse>,
     /// In the order in which they are numbered and reported.
     pub cases: Vec<Case>,
+}
+
+impl Catalog {
+    /// Each case once for each of these seeds; one that is skipped, once.
+    pub(super) fn under_schedules(&mut self, seeds: std::ops::Range<u64>) {
+        let cases = std::mem::take(&mut self.cases).into_iter().enumerate();
+        self.cases = cases
+            .flat_map(|(group, case)| {
+                let end = if case.trial.is_ok() { seeds.end } else { seeds.start + 1 };
+                (seeds.start..end).map(move |seed| Case { seed, group, ..case.clone() })
+            })
+            .collect();
+    }
 }
 
 /// Reads and resolves everything that was selected.
@@ -102,7 +121,7 @@ fn add(catalog: &mut Catalog, choice: SubjectChoice, word: &str, selection: &Sel
                 continue;
             }
             let trial = match resolve(scenario, &subject, &variant) {
-                Resolution::Trial(trial) => Ok(trial),
+                Resolution::Trial(trial) => Ok(Arc::from(trial)),
                 Resolution::Skipped(reason) => Err(reason),
             };
             catalog.cases.push(Case {
@@ -111,6 +130,8 @@ fn add(catalog: &mut Catalog, choice: SubjectChoice, word: &str, selection: &Sel
                 subject: at,
                 label: label.clone(),
                 trial,
+                seed: 0,
+                group: 0,
                 words: [again(scenario, selection), subject_again(word, &label, &variant)],
             });
         }

@@ -12,6 +12,7 @@ use super::probe::Probe;
 use super::sys;
 use crate::engine::Stop;
 use crate::engine::fuse::FuseEngine;
+use crate::engine::trace::{TraceEngine, try_vdso};
 use crate::setup::{self, Bounds, Finished, run_bounded};
 
 /// One probe may take and print so much.
@@ -34,20 +35,23 @@ struct Line {
 pub(super) fn doctor(paint: Paint) -> Exit {
     let lines = examine();
     let mut shown: String = lines.iter().map(|line| line.shown(paint)).collect();
-    let exit = match usable_engine() {
-        Ok(_) => {
-            let engine = paint.bold("    Engine");
-            shown.push_str(&format!(
-                "{engine}  fuse works here (trace is early: `--engine trace`)\n"
-            ));
+    let exit = match (TraceEngine::probe(), usable_fuse()) {
+        (Ok(_), fuse) => {
+            let too = if fuse.is_ok() { "; fuse works as well" } else { "; fuse does not" };
+            shown.push_str(&format!("{}  trace works here{too}\n", paint.bold("    Engine")));
             Exit::Ok
         }
-        Err(why) => {
-            let engine = paint.bad("    Engine");
-            shown.push_str(&format!(
-                "{engine}  none works here (trace is early: `--engine trace`)\n"
-            ));
-            shown.extend(why.lines().map(|line| format!("            {line}\n")));
+        (Err(_), Ok(_)) => {
+            let engine = paint.bold("    Engine");
+            shown.push_str(&format!("{engine}  fuse works here; trace does not\n"));
+            Exit::Ok
+        }
+        (Err(trace), Err(fuse)) => {
+            shown.push_str(&format!("{}  none works here\n", paint.bad("    Engine")));
+            let why = [("trace", trace), ("fuse", fuse)];
+            for (name, why) in why {
+                shown.extend(why.lines().map(|line| format!("            {name}: {line}\n")));
+            }
             Exit::Inconclusive
         }
     };
@@ -55,11 +59,11 @@ pub(super) fn doctor(paint: Paint) -> Exit {
     exit
 }
 
-/// The engine, if it works here: what it tries by itself, and a mount.
+/// The fuse engine, if it works here: what it tries by itself, and a mount.
 ///
 /// # Errors
 /// Why not, and what to do about it.
-pub(super) fn usable_engine() -> Result<FuseEngine, String> {
+pub(super) fn usable_fuse() -> Result<FuseEngine, String> {
     let engine = FuseEngine::probe()?;
     let why = |why| format!("/dev/fuse cannot be mounted: {why}\n(hint: {MOUNT_REMEDY})");
     in_child(Probe::FuseMount, "").map_err(why)?;
@@ -86,27 +90,27 @@ fn examine() -> Vec<Line> {
         Line {
             name: "/dev/fuse",
             found: open_device(),
-            costs: "no fuse engine, so no run",
+            costs: "no fuse engine: no real mount to compare with",
             remedy: "load it with `modprobe fuse`; in a container add `--device /dev/fuse`; as an \
                      ordinary user let root `chmod 0666 /dev/fuse`",
         },
         Line {
             name: "FUSE mount",
             found: in_child(Probe::FuseMount, "mounted in a private mount namespace"),
-            costs: "no fuse engine, so no run",
+            costs: "no fuse engine: no real mount to compare with",
             remedy: MOUNT_REMEDY,
         },
         Line {
             name: "mount namespace",
             found: in_child(Probe::MountNamespace, "private mounts"),
-            costs: "no fuse engine, so no run",
+            costs: "no engine works, so no run",
             remedy: "be root, or allow user namespaces: `sysctl kernel.unprivileged_userns_clone=1` \
                      and `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
         },
         Line {
             name: "PID namespace",
             found: in_child(Probe::PidNamespace, "a process tree that ends with its first process"),
-            costs: "no fuse engine: a run could leave processes behind",
+            costs: "no engine works: a run could leave processes behind",
             remedy: "as for the mount namespace",
         },
         Line {
@@ -133,6 +137,21 @@ fn examine() -> Vec<Line> {
             found: in_child(Probe::Seccomp, "can be installed"),
             costs: "no trace engine",
             remedy: "use a kernel with CONFIG_SECCOMP_FILTER",
+        },
+        Line {
+            name: "trace a run",
+            found: TraceEngine::probe()
+                .map(|_| "a call was answered for a traced child".to_owned()),
+            costs: "no trace engine: runs take real time, and clocks, schedules and PID worlds are skipped",
+            remedy: "as for ptrace and the namespaces",
+        },
+        Line {
+            name: "vDSO",
+            found: try_vdso()
+                .map(|()| "its clocks can be replaced".to_owned())
+                .map_err(|error| error.to_string()),
+            costs: "the trace engine is slower: every look at a clock stops the program",
+            remedy: "none is needed; a newer kernel may help",
         },
     ];
     lines.extend([

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
+use super::args::EngineName;
 use super::args::ListArgs;
 use super::catalog::{self, Case, Catalog};
-use super::doctor;
+use super::engines::Engines;
 use super::exit::Exit;
 use super::paint::Paint;
-use crate::engine::fuse::FuseEngine;
-use crate::engine::{Engine, Stop};
+use crate::engine::Stop;
 use crate::setup::{self, printable};
 
 /// Prints one line a case; with `--explain`, what it is about and what it is for as well.
@@ -20,7 +20,7 @@ pub(super) fn list(args: &ListArgs, paint: Paint) -> Exit {
             return Exit::BadInput;
         }
     };
-    let engine = doctor::usable_engine();
+    let engines = Engines::new(EngineName::Auto, &[]);
     let unmet: Vec<Option<String>> = catalog
         .subjects
         .iter()
@@ -28,42 +28,39 @@ pub(super) fn list(args: &ListArgs, paint: Paint) -> Exit {
         .collect();
     let mut shown = String::new();
     for case in &catalog.cases {
-        let skipped = reason(case, &unmet, engine.as_ref());
-        show(&mut shown, &catalog, case, skipped.as_deref(), args.explain, paint);
+        let carried = carrier(case, &unmet, engines.as_ref());
+        show(&mut shown, &catalog, case, &carried, args.explain, paint);
     }
     super::print(&shown);
     Exit::Ok
 }
 
-/// Why the case would not run here.
-fn reason(
+/// The engine that would carry the case out here, or why none would.
+fn carrier(
     case: &Case,
     unmet: &[Option<String>],
-    engine: Result<&FuseEngine, &String>,
-) -> Option<String> {
-    let trial = match &case.trial {
-        Ok(trial) => trial,
-        Err(reason) => return Some(reason.clone()),
-    };
-    let engine = match engine {
-        Ok(engine) => engine,
-        Err(why) => return Some(format!("no engine works here: {why}")),
-    };
-    unmet[case.subject].clone().or_else(|| engine.refuses(trial, None))
+    engines: Result<&Engines, &String>,
+) -> Result<&'static str, String> {
+    let trial = case.trial.as_ref().map_err(Clone::clone)?;
+    let engines = engines.map_err(Clone::clone)?;
+    match &unmet[case.subject] {
+        Some(why) => Err(why.clone()),
+        None => engines.engine_for(trial, None).map(|engine| engine.name()),
+    }
 }
 
 fn show(
     shown: &mut String,
     catalog: &Catalog,
     case: &Case,
-    skipped: Option<&str>,
+    carried: &Result<&'static str, String>,
     explain: bool,
     paint: Paint,
 ) {
     let name = if explain { paint.bold(&case.name) } else { case.name.clone() };
     let padding = " ".repeat(44_usize.saturating_sub(case.name.chars().count()));
     let mut line = format!("{name}{padding} {}", case.label);
-    if let Some(reason) = skipped {
+    if let Err(reason) = carried {
         let reason = printable(reason.lines().next().unwrap_or_default());
         let _ = write!(line, "  {}", paint.warn(&format!("skipped: {reason}")));
     }
@@ -76,6 +73,9 @@ fn show(
     let _ = writeln!(shown, "    {}", printable(&scenario.title));
     let _ = writeln!(shown, "    why: {}", printable(&scenario.why));
     let _ = writeln!(shown, "    covers: {}", covers.join(", "));
+    if let Ok(engine) = carried {
+        let _ = writeln!(shown, "    engine: {engine}");
+    }
     for warning in case.trial.iter().flat_map(|trial| &trial.warnings) {
         let _ = writeln!(shown, "    note: {}", printable(warning));
     }

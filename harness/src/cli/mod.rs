@@ -7,6 +7,7 @@ mod adapter;
 mod args;
 mod catalog;
 mod doctor;
+mod engines;
 mod exit;
 mod list;
 mod outdir;

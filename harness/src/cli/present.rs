@@ -12,15 +12,19 @@ use super::paint::Paint;
 use super::run::{self, Done};
 use crate::check::Outcome;
 use crate::engine::file_system_of;
+use crate::history::History;
 use crate::report::results::{CaseParts, CaseResult, Results};
 use crate::report::terminal::{self, Place};
 use crate::report::{self, junit};
+use crate::time::Nanos;
 
 /// What a run's reports say of it as a whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting<'a> {
     pub engine: &'static str,
     pub seed: u64,
+    /// How many schedules each scenario runs under.
+    pub seeds: u64,
     pub workers: usize,
     pub out: &'a Path,
     pub format: Format,
@@ -28,25 +32,46 @@ pub(super) struct Setting<'a> {
     pub scratch: Option<&'a Path>,
 }
 
-/// Prints as cases end, and writes the files at the end.
+/// How many histories of one scenario and subject are kept, where it runs under many schedules.
+const HISTORIES_MAX: usize = 3;
+
+/// The cases that differ by nothing but their seed, as far as they have ended.
+#[derive(Debug, Default)]
+struct Group {
+    of: usize,
+    ended: usize,
+    /// How many ended as `worst` did.
+    alike: usize,
+    wall: Duration,
+    /// The worst of them; of equal ones, that with the lowest seed.
+    worst: Option<(CaseResult, Option<History>)>,
+    histories: usize,
+}
+
+/// Prints as cases end, and writes their files.
 pub(super) struct Presenter<'a> {
     setting: Setting<'a>,
-    cases: usize,
+    groups: BTreeMap<usize, Group>,
+    of: usize,
     ended: usize,
 }
 
 impl<'a> Presenter<'a> {
     pub(super) fn begin(catalog: &Catalog, setting: Setting<'a>) -> Presenter<'a> {
-        let presenter = Presenter { setting, cases: catalog.cases.len(), ended: 0 };
+        let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
+        for case in &catalog.cases {
+            groups.entry(case.group).or_default().of += 1;
+        }
+        let presenter = Presenter { setting, of: groups.len(), groups, ended: 0 };
         let runnable = catalog.cases.iter().filter(|case| case.trial.is_ok()).count();
-        let skipped = presenter.cases - runnable;
+        let skipped = catalog.cases.len() - runnable;
         let skipped = if skipped > 0 { format!(" ({skipped} skipped)") } else { String::new() };
         presenter.say(&format!(
-            "{:>12} {}   files on {}   seed {}\n{:>12} {runnable} runs on {} worker{}{skipped}\n",
+            "{:>12} {}   files on {}   {}\n{:>12} {runnable} runs on {} worker{}{skipped}\n",
             "Engine",
             setting.engine,
             file_system_of(setting.scratch),
-            setting.seed,
+            presenter.seeds(),
             "Starting",
             setting.workers,
             if setting.workers == 1 { "" } else { "s" },
@@ -55,37 +80,80 @@ impl<'a> Presenter<'a> {
         presenter
     }
 
-    pub(super) fn ended(&mut self, case: &Case, done: &Done) {
-        self.ended += 1;
-        let place = Place { number: self.ended, of: self.cases };
-        let result = self.result(case, done);
-        let hue = self.hue();
-        self.say(&terminal::case(place, &result, done.history.as_ref(), &hue));
+    fn seeds(&self) -> String {
+        let Setting { seed, seeds, .. } = self.setting;
+        match seeds {
+            1 => format!("seed {seed}"),
+            _ => format!("seeds {seed}..{}", seed.saturating_add(seeds - 1)),
+        }
     }
 
-    pub(super) fn finish(
-        &mut self,
-        cases: &[Case],
-        done: &[Done],
-        wall: Duration,
-    ) -> io::Result<()> {
-        let results = self.results(cases, done);
+    /// Takes in a case that has ended: keeps its result, and drops its history once that is
+    /// written where it is worth it.
+    pub(super) fn ended(&mut self, case: &Case, done: Done) -> (CaseResult, io::Result<()>) {
+        let result = self.result(case, &done);
+        let group = self.groups.entry(case.group).or_default();
+        group.ended += 1;
+        group.wall += done.wall;
+        let keeps = run::failed(result.outcome) && group.histories < HISTORIES_MAX;
+        let mut written = Ok(());
+        if let Some(history) = done.history.as_ref().filter(|_| keeps) {
+            group.histories += 1;
+            written = self.write_history(case, &result, history);
+        }
+        self.note(case.group, result.clone(), done.history);
+        (result, written)
+    }
+
+    /// Prints a group when its last case has ended.
+    fn note(&mut self, group: usize, result: CaseResult, history: Option<History>) {
+        let Some(found) = self.groups.get_mut(&group) else { return };
+        let is_worse = found.worst.as_ref().is_none_or(|(worst, _)| {
+            result.outcome > worst.outcome
+                || (result.outcome == worst.outcome && result.seed < worst.seed)
+        });
+        match &found.worst {
+            Some((worst, _)) if worst.outcome == result.outcome => found.alike += 1,
+            _ if is_worse => found.alike = 1,
+            _ => {}
+        }
+        if is_worse {
+            found.worst = Some((result, history));
+        }
+        if found.ended < found.of {
+            return;
+        }
+        self.ended += 1;
+        let Some(Group { of, alike, wall, worst: Some((mut worst, history)), .. }) =
+            self.groups.remove(&group)
+        else {
+            return;
+        };
+        worst.wall_ms = Nanos::from(wall).as_ms_f64();
+        let schedules = (of > 1).then_some(terminal::Schedules { alike, of });
+        let place = Place { number: self.ended, of: self.of, schedules };
+        let hue = self.hue();
+        self.say(&terminal::case(place, &worst, history.as_ref(), &hue));
+    }
+
+    fn write_history(&self, case: &Case, result: &CaseResult, history: &History) -> io::Result<()> {
+        let mut folder = self.setting.out.join(&case.name).join(&case.label);
+        if self.setting.seeds > 1 {
+            folder.push(format!("seed-{}", case.seed));
+        }
+        fs::create_dir_all(&folder)?;
+        let file = BufWriter::new(File::create(folder.join("history.jsonl"))?);
+        let names = [case.name.as_str(), case.label.as_str(), result.engine.as_str()];
+        report::history::write(file, names, case.seed, history)
+    }
+
+    pub(super) fn finish(&mut self, results: Vec<CaseResult>, wall: Duration) -> io::Result<()> {
+        let results = self.results(results);
         let json = serde_json::to_string_pretty(&results)?;
         let xml = junit::render(&results).map_err(io::Error::other)?;
         let out = self.setting.out;
         fs::write(out.join("results.json"), &json)?;
         fs::write(out.join("junit.xml"), &xml)?;
-        for (case, done) in cases.iter().zip(done) {
-            if let Some(history) = &done.history
-                && run::failed(done.verdict.outcome)
-            {
-                let folder = out.join(&case.name).join(&case.label);
-                fs::create_dir_all(&folder)?;
-                let file = BufWriter::new(File::create(folder.join("history.jsonl"))?);
-                let names = [case.name.as_str(), case.label.as_str(), self.setting.engine];
-                report::history::write(file, names, self.setting.seed, history)?;
-            }
-        }
         let hue = self.hue();
         let folder = out.display().to_string();
         match self.setting.format {
@@ -98,30 +166,31 @@ impl<'a> Presenter<'a> {
         }
     }
 
-    fn results(&self, cases: &[Case], done: &[Done]) -> Results {
-        let worst = done.iter().map(|done| done.verdict.outcome).max();
+    fn results(&self, results: Vec<CaseResult>) -> Results {
+        let worst = results.iter().map(|result| result.outcome).max();
         Results {
             format: 1,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: self.setting.seed,
             engine: self.setting.engine.to_owned(),
             outcome: worst.unwrap_or(Outcome::Skipped),
-            results: cases.iter().zip(done).map(|(case, done)| self.result(case, done)).collect(),
+            results,
         }
     }
 
     fn result(&self, case: &Case, done: &Done) -> CaseResult {
+        let engine = done.engine.unwrap_or(self.setting.engine);
         CaseResult::new(CaseParts {
             scenario: &case.name,
             subject: &case.label,
-            engine: self.setting.engine,
-            seed: self.setting.seed,
+            engine,
+            seed: case.seed,
             trial: case.trial.as_deref().ok(),
             history: done.history.as_ref(),
             verdict: &done.verdict,
             repeats: done.repeats,
             wall: done.wall.into(),
-            replay: &case.replay(self.setting.engine, self.setting.seed),
+            replay: &case.replay(engine),
         })
     }
 

@@ -39,8 +39,8 @@ impl Progress {
     }
 
     /// Prints without tearing the bar.
-    pub(super) fn aside(&self, print: impl FnOnce()) {
-        self.bar.suspend(print);
+    pub(super) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
     }
 }
 

@@ -10,18 +10,20 @@ use std::time::{Duration, Instant};
 
 use super::args::{EngineName, Format, NoTests, RunArgs};
 use super::catalog::{Case, Catalog};
+use super::engines::Engines;
 use super::exit::{Exit, Tally};
 use super::paint::Paint;
 use super::pool::{Panicked, run_all};
 use super::present::{Presenter, Setting};
 use super::progress::Progress;
-use super::{catalog, complain, doctor, outdir, signals};
+use super::{catalog, complain, outdir, signals};
 use crate::check::gaps::{self, Ran};
 use crate::check::{self, Outcome, Verdict};
-use crate::engine::trace::TraceEngine;
 use crate::engine::{Engine, EngineError, Stage, Stop};
 use crate::history::History;
+use crate::history::compare::first_difference;
 use crate::plan::Trial;
+use crate::report::results::CaseResult;
 use crate::scenario::library::embedded_suite;
 use crate::setup::{self, Prepared, SetupError};
 
@@ -39,20 +41,21 @@ pub(super) struct Done {
     pub wall: Duration,
     /// How many runs before it proved nothing, because the machine was too slow.
     pub repeats: u32,
+    /// The engine that ran it, if one did.
+    pub engine: Option<&'static str>,
 }
 
 impl Done {
     fn without_run(outcome: Outcome, reason: impl Into<String>) -> Done {
         let verdict = Verdict { outcome, reason: Some(reason.into()), findings: Vec::new() };
-        Done { verdict, history: None, wall: Duration::ZERO, repeats: 0 }
+        Done { verdict, history: None, wall: Duration::ZERO, repeats: 0, engine: None }
     }
 }
 
 /// Does what `run` was asked for.
 pub(super) fn run(args: &RunArgs, paint: Paint) -> Exit {
-    if args.seed != 0 && args.engine != EngineName::Trace {
-        eprintln!("error: the fuse engine knows only the dull schedule, `--seed 0`");
-        eprintln!("(hint: add `--engine trace`)");
+    if let Err(why) = check_schedules(args) {
+        eprintln!("error: {why}");
         return Exit::BadInput;
     }
     let mut catalog = match catalog::select(&args.selection) {
@@ -62,9 +65,7 @@ pub(super) fn run(args: &RunArgs, paint: Paint) -> Exit {
             return Exit::BadInput;
         }
     };
-    for trial in catalog.cases.iter_mut().flat_map(|case| &mut case.trial) {
-        trial.plan.seed = args.seed;
-    }
+    catalog.under_schedules(args.seed..args.seed.saturating_add(args.seeds.get()));
     if catalog.cases.is_empty() {
         eprintln!("nothing ran: no scenario is left after --partition");
         return Tally { nothing_is_fine: nothing_is_fine(args), ..Tally::default() }.exit();
@@ -74,8 +75,8 @@ pub(super) fn run(args: &RunArgs, paint: Paint) -> Exit {
         complain(&error);
         return Exit::Inconclusive;
     }
-    let engine = match pick_engine(args) {
-        Ok(engine) => engine,
+    let engines = match Engines::new(args.engine, &required(args)) {
+        Ok(engines) => engines,
         Err(why) => {
             eprintln!("error: {why}");
             return Exit::Inconclusive;
@@ -89,7 +90,7 @@ pub(super) fn run(args: &RunArgs, paint: Paint) -> Exit {
         }
     };
     let halt = AtomicBool::new(false);
-    let bench = Bench { args, catalog: &catalog, engine: &*engine, out: &out, stop, halt };
+    let bench = Bench { args, catalog: &catalog, engines: &engines, out: &out, stop, halt };
     bench.run(paint)
 }
 
@@ -97,36 +98,37 @@ fn nothing_is_fine(args: &RunArgs) -> bool {
     args.no_tests == NoTests::Pass
 }
 
-/// The engine that carries the runs out, or why there is none, with the remedy.
-fn pick_engine(args: &RunArgs) -> Result<Box<dyn Engine>, String> {
+/// Real time has one schedule, and no run of it can be repeated exactly.
+fn check_schedules(args: &RunArgs) -> Result<(), &'static str> {
+    if args.engine != EngineName::Fuse {
+        return Ok(());
+    }
+    if args.seed != 0 || args.seeds.get() > 1 {
+        return Err(
+            "the fuse engine knows only the dull schedule, `--seed 0`\n(hint: leave `--engine fuse` out)",
+        );
+    }
+    if args.verify {
+        return Err(
+            "--verify cannot repeat a run of the fuse engine: its time is real\n(hint: leave `--engine fuse` out)",
+        );
+    }
+    Ok(())
+}
+
+/// The names of the engines that must work here.
+fn required(args: &RunArgs) -> Vec<String> {
     let from_env = std::env::var("DEADBEAT_REQUIRE").unwrap_or_default();
-    let required = args.require.iter().map(|engine| engine.as_str());
-    let required: Vec<&str> = required
-        .chain(from_env.split(',').map(str::trim).filter(|name| !name.is_empty()))
-        .collect();
-    let known = |name: &&str| matches!(*name, "fuse" | "trace" | "auto");
-    if let Some(name) = required.iter().find(|name| !known(name)) {
-        return Err(format!("the required engine `{name}` is not here"));
-    }
-    if args.engine == EngineName::Trace || required.contains(&"trace") {
-        let engine = TraceEngine::probe().map_err(|why| {
-            format!("the trace engine does not work here: {why}\n(hint: see `deadbeat doctor`)")
-        })?;
-        if args.engine == EngineName::Trace {
-            return Ok(Box::new(engine));
-        }
-    }
-    match doctor::usable_engine() {
-        Ok(engine) => Ok(Box::new(engine)),
-        Err(why) => Err(format!("no engine works here: {why}\n(hint: see `deadbeat doctor`)")),
-    }
+    let flags = args.require.iter().map(|engine| engine.as_str());
+    let names = flags.chain(from_env.split(',').map(str::trim).filter(|name| !name.is_empty()));
+    names.map(str::to_owned).collect()
 }
 
 /// Everything that stays the same while cases run.
 struct Bench<'a> {
     args: &'a RunArgs,
     catalog: &'a Catalog,
-    engine: &'a dyn Engine,
+    engines: &'a Engines,
     out: &'a Path,
     /// Ctrl-C: what runs is torn down.
     stop: Stop,
@@ -140,8 +142,9 @@ impl Bench<'_> {
         let cases = &self.catalog.cases;
         let workers = self.workers();
         let setting = Setting {
-            engine: self.engine.name(),
+            engine: self.engines.name(),
             seed: self.args.seed,
+            seeds: self.args.seeds.get(),
             workers,
             out: self.out,
             format: self.args.format,
@@ -151,7 +154,8 @@ impl Bench<'_> {
         let mut presenter = Presenter::begin(self.catalog, setting);
         let progress = Progress::over(cases.len());
         let prepared = self.prepare_subjects(&progress);
-        let mut done: Vec<Option<Done>> = cases.iter().map(|_| None).collect();
+        let mut results: Vec<Option<CaseResult>> = cases.iter().map(|_| None).collect();
+        let mut trouble = None;
         run_all(
             cases,
             workers,
@@ -165,16 +169,17 @@ impl Bench<'_> {
                     self.halt.store(true, Ordering::SeqCst);
                 }
                 progress.step();
-                progress.aside(|| presenter.ended(&cases[index], &ended));
-                done[index] = Some(ended);
+                let (result, written) = progress.aside(|| presenter.ended(&cases[index], ended));
+                results[index] = Some(result);
+                trouble = trouble.take().or(written.err());
             },
         );
         drop(progress);
-        let mut done: Vec<Done> =
-            done.into_iter().map(|ended| ended.expect("the pool ends every case")).collect();
-        close_gaps(cases, &mut done);
-        let exit = self.tally(&done).exit();
-        match presenter.finish(cases, &done, started.elapsed()) {
+        let mut results: Vec<CaseResult> =
+            results.into_iter().map(|ended| ended.expect("the pool ends every case")).collect();
+        close_gaps(cases, &mut results);
+        let exit = self.tally(&results).exit();
+        match presenter.finish(results, started.elapsed()).and(trouble.map_or(Ok(()), Err)) {
             Ok(()) => exit,
             Err(error) => {
                 complain(&error);
@@ -183,9 +188,9 @@ impl Bench<'_> {
         }
     }
 
-    fn tally(&self, done: &[Done]) -> Tally {
+    fn tally(&self, results: &[CaseResult]) -> Tally {
         Tally {
-            outcomes: done.iter().map(|ended| ended.verdict.outcome).collect(),
+            outcomes: results.iter().map(|result| result.outcome).collect(),
             interrupted: self.stop.asked(),
             required_missing: false,
             nothing_is_fine: nothing_is_fine(self.args),
@@ -220,10 +225,12 @@ impl Bench<'_> {
 
     /// One case, from its trial to its verdict.
     fn one(&self, worker: usize, case: &Case, prepared: &[Result<Prepared, SetupError>]) -> Done {
-        let trial = match &case.trial {
-            Ok(trial) => trial,
+        let mut trial = match &case.trial {
+            Ok(trial) => Trial::clone(trial),
             Err(reason) => return Done::without_run(Outcome::Skipped, reason),
         };
+        trial.plan.seed = case.seed;
+        let trial = &trial;
         if self.stop.asked() {
             return Done::without_run(Outcome::Skipped, "not run: interrupted before");
         }
@@ -240,34 +247,59 @@ impl Bench<'_> {
                 return Done::without_run(Outcome::Inconclusive, super::chain(error));
             }
         };
-        if let Some(reason) = self.engine.refuses(trial, self.args.scratch.as_deref()) {
-            return Done::without_run(Outcome::Skipped, reason);
+        let engine = match self.engines.engine_for(trial, self.args.scratch.as_deref()) {
+            Ok(engine) => engine,
+            Err(reason) => return Done::without_run(Outcome::Skipped, reason),
+        };
+        if self.args.verify && !engine.repeats_exactly() {
+            let why = format!(
+                "only the {} engine can run it, which no --verify can repeat",
+                engine.name()
+            );
+            return Done::without_run(Outcome::Skipped, why);
         }
-        self.carry_out(trial, worker, subject)
+        let done = self.carry_out(engine, trial, worker, subject);
+        Done { engine: Some(engine.name()), ..done }
     }
 
     /// Runs a trial; again, within a bound, if the machine was too slow for real time: such a run
     /// says nothing in either direction, so repeating it hides nothing.
-    fn carry_out(&self, trial: &Trial, worker: usize, subject: PathBuf) -> Done {
+    fn carry_out(
+        &self,
+        engine: &dyn Engine,
+        trial: &Trial,
+        worker: usize,
+        subject: PathBuf,
+    ) -> Done {
         let stage = Stage { subject, scratch: self.args.scratch.clone(), worker };
-        let mut done = self.carry_out_once(trial, &stage);
+        let mut done = self.carry_out_once(engine, trial, &stage);
         for repeats in 1..=REPEATS_MAX {
             if !done.history.as_ref().is_some_and(check::was_too_slow) || self.stop.asked() {
                 break;
             }
-            done = Done { repeats, ..self.carry_out_once(trial, &stage) };
+            done = Done { repeats, ..self.carry_out_once(engine, trial, &stage) };
+        }
+        if self.args.verify
+            && let Some(first) = &done.history
+            && !self.stop.asked()
+        {
+            let again = self.carry_out_once(engine, trial, &stage);
+            if let Some(verdict) = differs(first, &again) {
+                done.verdict = verdict;
+            }
+            done.wall += again.wall;
         }
         done
     }
 
-    fn carry_out_once(&self, trial: &Trial, stage: &Stage) -> Done {
+    fn carry_out_once(&self, engine: &dyn Engine, trial: &Trial, stage: &Stage) -> Done {
         let started = Instant::now();
-        let ran = self.engine.run(trial, stage, &self.stop);
+        let ran = engine.run(trial, stage, &self.stop);
         let wall = started.elapsed();
         match ran {
             Ok(history) => {
                 let verdict = check::judge(trial, &history, &outdir::today());
-                Done { verdict, history: Some(history), wall, repeats: 0 }
+                Done { verdict, history: Some(history), wall, repeats: 0, engine: None }
             }
             Err(EngineError::Interrupted) => {
                 Done { wall, ..Done::without_run(Outcome::Inconclusive, "interrupted") }
@@ -279,26 +311,45 @@ impl Bench<'_> {
     }
 }
 
+/// What to say of a run that could not be repeated; `None` if it could.
+fn differs(first: &History, again: &Done) -> Option<Verdict> {
+    let inconclusive = |reason: String| {
+        Some(Verdict { outcome: Outcome::Inconclusive, reason: Some(reason), findings: Vec::new() })
+    };
+    let Some(second) = &again.history else {
+        let why = again.verdict.reason.clone().unwrap_or_default();
+        return inconclusive(format!("the run could not be repeated: {why}"));
+    };
+    let found = first_difference(first, second)?;
+    let shown = |line: Option<String>| line.unwrap_or_else(|| "(it has ended)".to_owned());
+    inconclusive(format!(
+        "two runs of one plan and seed differ from event {} on; first run: {}; second run: {}",
+        found.seq,
+        shown(found.first),
+        shown(found.second),
+    ))
+}
+
 /// Turns held cases into violations where they show that a recorded gap has closed.
-fn close_gaps(cases: &[Case], done: &mut [Done]) {
+fn close_gaps(cases: &[Case], results: &mut [CaseResult]) {
     let names: Vec<&str> = embedded_suite()
         .iter()
         .map(|file| file.path.strip_suffix(".toml").unwrap_or(file.path))
         .collect();
     let (places, ran): (Vec<usize>, Vec<Ran<'_>>) = cases
         .iter()
-        .zip(done.iter())
+        .zip(results.iter())
         .enumerate()
-        .filter_map(|(place, (case, done))| {
+        .filter_map(|(place, (case, result))| {
             let trial = case.trial.as_deref().ok()?;
-            Some((place, Ran { trial, outcome: done.verdict.outcome }))
+            Some((place, Ran { trial, outcome: result.outcome }))
         })
         .unzip();
     for (closed, why) in gaps::closed(&ran, &names) {
         for index in closed {
-            let verdict = &mut done[places[index]].verdict;
-            verdict.outcome = Outcome::Violated;
-            verdict.reason = Some(why.clone());
+            let result = &mut results[places[index]];
+            result.outcome = Outcome::Violated;
+            result.reason = Some(why.clone());
         }
     }
 }

@@ -17,6 +17,7 @@ mod anchor;
 mod casting;
 mod court;
 mod deeds;
+pub mod exceptions;
 pub mod fuse;
 mod ground;
 mod inner;
@@ -51,6 +52,11 @@ pub fn inner(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
 pub trait Engine: Send + Sync {
     /// Its name in flags and reports.
     fn name(&self) -> &'static str;
+
+    /// Whether the same plan always gives the same history.
+    fn repeats_exactly(&self) -> bool {
+        false
+    }
 
     /// Why this trial cannot be run by this engine, on this machine, by this user; `scratch` is
     /// where run folders are to live, if not on a tmpfs.

@@ -6,6 +6,8 @@
 //! - An operation appears as `Op` when it is answered; one that is held or delayed also appears
 //!   as `Waiting` when it begins.
 
+pub mod compare;
+
 use serde::{Deserialize, Serialize};
 
 use crate::op::{Op, OpId, Outcome};

@@ -24,13 +24,14 @@ pub fn render(results: &Results) -> Result<String, quick_junit::SerializeError> 
     let mut report = Report::new("deadbeat");
     for (family, cases) in families {
         let mut suite = TestSuite::new(family);
-        suite.add_test_cases(cases.into_iter().map(test_case));
+        suite.add_test_cases(cases.into_iter().map(|case| test_case(case, results.seed)));
         report.add_test_suite(suite);
     }
     report.to_string()
 }
 
-fn test_case(case: &CaseResult) -> TestCase {
+/// `seed` is the run's first: others are named, so that no two cases have one name.
+fn test_case(case: &CaseResult, seed: u64) -> TestCase {
     let mut status = match case.outcome {
         Outcome::Held => TestCaseStatus::success(),
         Outcome::Skipped | Outcome::KnownGap => TestCaseStatus::skipped(),
@@ -54,7 +55,11 @@ fn test_case(case: &CaseResult) -> TestCase {
         let lines: Vec<&str> = stories.iter().map(String::as_str).chain([&*replay]).collect();
         status.set_description(lines.join("\n"));
     }
-    let mut test_case = TestCase::new(format!("{} [{}]", case.scenario, case.subject), status);
+    let mut name = format!("{} [{}]", case.scenario, case.subject);
+    if case.seed != seed {
+        name.push_str(&format!(" seed {}", case.seed));
+    }
+    let mut test_case = TestCase::new(name, status);
     test_case.set_classname(case.subject.clone());
     test_case.set_time(Duration::from_secs_f64(case.wall_ms.max(0.0) / 1000.0));
     test_case

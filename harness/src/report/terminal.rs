@@ -23,6 +23,17 @@ pub struct Place {
     pub number: usize,
     /// How many there are.
     pub of: usize,
+    /// The schedules that it stands for, where it ran under several.
+    pub schedules: Option<Schedules>,
+}
+
+/// Several runs of a case that differ by nothing but their seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedules {
+    /// How many ended like the one that is shown.
+    pub alike: usize,
+    /// How many there are.
+    pub of: usize,
 }
 
 /// Adds a hue to a word, or does not.
@@ -51,6 +62,12 @@ pub fn case(place: Place, case: &CaseResult, history: Option<&History>, hue: Hue
     }
     if case.repeats > 0 {
         text.push_str(&format!("  run {}: the machine was too slow before", case.repeats + 1));
+    }
+    match place.schedules {
+        Some(Schedules { alike, of }) if alike == of => text.push_str(&format!("  {of} schedules")),
+        Some(Schedules { alike, of }) => text
+            .push_str(&format!("  {alike} of {of} schedules, the first with seed {}", case.seed)),
+        None => {}
     }
     text.push('\n');
     match case.outcome {
@@ -247,7 +264,12 @@ mod tests {
     #[test]
     fn a_violation_tells_its_story_and_ends_with_the_command_that_repeats_it() {
         let (case, history) = double_held();
-        let text = super::case(Place { number: 2, of: 48 }, &case, Some(&history), &colourless);
+        let text = super::case(
+            Place { number: 2, of: 48, schedules: None },
+            &case,
+            Some(&history),
+            &colourless,
+        );
         insta::assert_snapshot!(text);
         assert_eq!(text.lines().last().unwrap().trim(), case.replay);
     }
@@ -262,7 +284,7 @@ mod tests {
         script.with_fault().at(0).says(HOLDER, "entered").polls(C1).at(6000).goes(HOLDER);
         script.at(6100).says(C1, "entered").at(7100).goes(C1);
         let (unproven, history) = result(&mut script);
-        let place = |number| Place { number, of: 2 };
+        let place = |number| Place { number, of: 2, schedules: None };
         let mut text = super::case(place(1), &held, None, &colourless);
         assert_eq!(text.lines().count(), 1);
         text.push_str(&super::case(place(2), &unproven, Some(&history), &colourless));
@@ -285,7 +307,12 @@ mod tests {
         script.at(6000).goes(HOLDER).goes(C1);
         let (mut case, history) = result(&mut script);
         case.replay.push_str(hostile);
-        let text = super::case(Place { number: 1, of: 1 }, &case, Some(&history), &colourless);
+        let text = super::case(
+            Place { number: 1, of: 1, schedules: None },
+            &case,
+            Some(&history),
+            &colourless,
+        );
         assert!(text.contains("VIOLATED") && text.contains("owned"), "{text}");
         let is_raw = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
         assert!(!text.contains(is_raw), "{text:?}");
@@ -295,7 +322,7 @@ mod tests {
     #[test]
     fn words_are_the_same_with_and_without_colour() {
         let (case, history) = double_held();
-        let place = Place { number: 1, of: 1 };
+        let place = Place { number: 1, of: 1, schedules: None };
         let painted = |_: Outcome, word: &str| format!("<b>{word}</b>");
         let text = super::case(place, &case, Some(&history), &painted);
         let bare = super::case(place, &case, Some(&history), &colourless);

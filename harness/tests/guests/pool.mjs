@@ -12,4 +12,4 @@ for (let round = 0; round < 3; round++) {
   await fs.rmdir(name);
   await sleep(1000);
 }
-console.log(`failed ${failed}`);
+console.log(`failed ${failed}, over`);

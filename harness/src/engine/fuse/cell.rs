@@ -391,7 +391,7 @@ fn start_metronome(ground: &Ground, margin: Duration) -> io::Result<Child> {
     let mut command = Command::new(ground.bin().join("deadbeat"));
     command.arg("__metronome").arg(margin.as_nanos().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    sys::prepare_child(&mut command, || Ok(rustix::process::setpriority_process(None, 0)?));
+    sys::prepare_child(&mut command, go_as_roles_do);
     let child = command.spawn()?;
     rustix::io::ioctl_fionbio(child.stdout.as_ref().expect("it was piped"), true)?;
     Ok(child)
@@ -401,6 +401,15 @@ fn start_metronome(ground: &Ground, margin: Duration) -> io::Result<Child> {
 /// ordinary user may not; the bomb then only takes longer to end.
 fn go_first() {
     let _ = rustix::process::setpriority_process(None, -20);
+}
+
+/// In a child of the supervisor: takes back what [`go_first`] did. A priority that is already lower
+/// was inherited, and only root may raise it.
+pub(crate) fn go_as_roles_do() -> io::Result<()> {
+    if rustix::process::getpriority_process(None)? < 0 {
+        rustix::process::setpriority_process(None, 0)?;
+    }
+    Ok(())
 }
 
 fn reap() {

@@ -13,7 +13,9 @@ use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open, setrlimit,
+};
 use rustix::thread::UnshareFlags;
 
 use crate::engine::casting::Casting;
@@ -269,14 +271,14 @@ fn enter_stage(
             rustix::system::sethostname(hostname.as_bytes())?;
         }
         let limit = |n| Rlimit { current: Some(n), maximum: Some(n) };
-        rustix::process::setrlimit(Resource::Core, limit(0))?;
+        setrlimit(Resource::Core, limit(0))?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        rustix::process::setpriority_process(None, 0)?;
+        super::cell::go_as_roles_do()?;
+        // Counted for each user: over the whole machine as root, in the run's user namespace as
+        // anybody else (since Linux 5.14). It slows a fork bomb, which an ordinary user's
+        // supervisor could not outrun; the run's own bound is counted by the supervisor.
+        setrlimit(Resource::Nproc, limit(processes.saturating_mul(2).max(512)))?;
         if let Some(user) = user {
-            // Counted for each user over the whole machine (getrlimit(2)), so it only slows a
-            // fork bomb; the run's own bound is counted by the supervisor.
-            let roomy = processes.saturating_mul(2).max(512);
-            rustix::process::setrlimit(Resource::Nproc, limit(roomy))?;
             rustix::thread::set_thread_groups(&[])?;
             let gid = rustix::process::Gid::from_raw(user);
             rustix::thread::set_thread_res_gid(gid, gid, gid)?;

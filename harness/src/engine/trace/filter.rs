@@ -129,6 +129,8 @@ pub(crate) const ALWAYS: &[i64] = &[
     libc::SYS_sendmmsg,
     libc::SYS_sysinfo,
     libc::SYS_times,
+    // A death comes before all that may come of it.
+    libc::SYS_exit_group,
 ];
 
 /// Calls that are answered with ENOSYS, as by a kernel that was built without them.
@@ -156,6 +158,16 @@ const LIMITED_BY_POINTER: &[(i64, u32)] = &[
 /// Waits that stop where their limit in milliseconds is above 0: number, argument.
 const LIMITED_BY_NUMBER: &[(i64, u32)] =
     &[(libc::SYS_poll, 2), (libc::SYS_epoll_wait, 3), (libc::SYS_epoll_pwait, 3)];
+
+/// Calls that send a signal, which stop where that is SIGKILL: number, argument.
+const SENDS: &[(i64, u32)] = &[
+    (libc::SYS_kill, 1),
+    (libc::SYS_tkill, 1),
+    (libc::SYS_tgkill, 2),
+    (libc::SYS_rt_sigqueueinfo, 1),
+    (libc::SYS_rt_tgsigqueueinfo, 2),
+    (libc::SYS_pidfd_send_signal, 1),
+];
 
 /// `fcntl` commands that lock.
 const LOCK_COMMANDS: &[u32] = &[5, 6, 7, 36, 37, 38];
@@ -207,6 +219,17 @@ pub(crate) fn program() -> Vec<sock_filter> {
                 statement(LOAD, low_half(*argument)),
                 jump(JUMP_EQUAL, 0, 2, 0),
                 jump(JUMP_ANY_BIT, 0x8000_0000, 1, 0),
+                statement(RETURN, RET_TRACE),
+            ],
+        );
+    }
+    for (nr, argument) in SENDS {
+        guarded(
+            &mut code,
+            *nr,
+            &[
+                statement(LOAD, low_half(*argument)),
+                jump(JUMP_EQUAL, libc::SIGKILL as u32, 0, 1),
                 statement(RETURN, RET_TRACE),
             ],
         );

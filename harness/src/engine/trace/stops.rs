@@ -13,19 +13,14 @@ use super::decode::Call;
 use super::process::{Outside, Process};
 use super::supervisor::{Alarm, Supervisor};
 use super::sys::{self, Stopped, Why};
-use super::thread::{Ask, State, Thread};
+use super::thread::{Ask, READS_FREE, State, Thread};
 use super::waits::{self, Deadline};
 use super::{decode, exec, files, filter};
 use crate::op::OpKind;
 use crate::role::Role;
 use crate::time::Nanos;
 
-/// So many trapped clock reads with nothing else between them are no busy loop yet.
-///
-/// Whether reads are trapped depends on real time, so a program that works must stay below: its
-/// reads would take time in one run and none in the next.
-const READS_FREE: u64 = 5000;
-/// After so many more, each read takes twice as long.
+/// After so many more reads than are free, each takes twice as long.
 const READS_DOUBLE: u64 = 100;
 /// So many calls on files outside the run with nothing else between them are no busy loop yet.
 const CALLS_FREE: u64 = 5000;
@@ -50,6 +45,7 @@ impl Supervisor<'_> {
             Why::Return => self.returned(stopped),
             Why::Signal(signal) => {
                 self.forget_cut(tid, signal);
+                self.fears_deaths = true;
                 let _ = stopped.resume(signal);
             }
             Why::Group(_) => {
@@ -160,6 +156,21 @@ impl Supervisor<'_> {
             | libc::SYS_timer_gettime
             | libc::SYS_timer_getoverrun
             | libc::SYS_timer_delete => self.posix_timer(stopped, regs),
+            libc::SYS_exit_group => {
+                if let Some(thread) = self.threads.get(&tid) {
+                    self.court.world.dying.insert(thread.pid);
+                }
+                let _ = stopped.resume(0);
+            }
+            libc::SYS_kill
+            | libc::SYS_tkill
+            | libc::SYS_tgkill
+            | libc::SYS_rt_sigqueueinfo
+            | libc::SYS_rt_tgsigqueueinfo
+            | libc::SYS_pidfd_send_signal => {
+                self.fears_deaths = true;
+                let _ = stopped.resume(0);
+            }
             libc::SYS_timerfd_create | libc::SYS_timerfd_settime | libc::SYS_timerfd_gettime => {
                 self.timer_fd(stopped, regs);
             }
@@ -221,8 +232,7 @@ impl Supervisor<'_> {
             return;
         };
         let Some(thread) = self.threads.get_mut(&tid) else { return };
-        thread.reads += 1;
-        if thread.reads > READS_FREE {
+        if thread.reads_in_a_loop(regs.stack()) {
             // It waits for the clock to move: the others have their turns first.
             thread.state = State::Spinning(stopped, regs);
             return;

@@ -101,6 +101,8 @@ pub(crate) struct Supervisor<'a> {
     pub(crate) shown: Option<(u64, bool)>,
     /// Whether every look at a clock is to stop: somebody computes, or waits for the clock.
     traps_clocks: bool,
+    /// Whether a thread that stands still for us may have been killed since it was last looked at.
+    pub(crate) fears_deaths: bool,
     /// Whether a role may have printed something.
     pub(crate) has_output: bool,
     pub(crate) ops: u64,
@@ -184,6 +186,7 @@ fn run() -> Result<(), EngineError> {
         vdso: Vdso::of_this_kernel().ok(),
         shown: None,
         traps_clocks: false,
+        fears_deaths: false,
         has_output: true,
         ops: 0,
         owed: Nanos::ZERO,
@@ -220,7 +223,6 @@ impl Supervisor<'_> {
         // Whether whoever is ready to run has had the cpu since we last did anything.
         let mut had_cpu = false;
         loop {
-            let switches = sys::switches();
             let is_news = self.take_reports()?;
             if housekeeping.elapsed() >= HOUSEKEEPING {
                 housekeeping = Instant::now();
@@ -230,7 +232,7 @@ impl Supervisor<'_> {
                 self.court.trouble(why);
                 return Ok(());
             }
-            let is_news = self.catch_up()? || is_news;
+            self.catch_up();
             if !self.stands_still() {
                 if !is_news && !had_cpu {
                     had_cpu = true;
@@ -238,7 +240,7 @@ impl Supervisor<'_> {
                     continue;
                 }
                 had_cpu = !is_news;
-                if !self.is_quiet(switches) {
+                if !self.is_quiet() {
                     self.watch_the_busy();
                     self.step_aside();
                     continue;
@@ -250,6 +252,9 @@ impl Supervisor<'_> {
             self.court.world.folders.settle();
             if self.has_output {
                 self.has_output = self.court.take_output();
+                continue;
+            }
+            if self.bring_about()? {
                 continue;
             }
             if self.is_over() {
@@ -298,22 +303,34 @@ impl Supervisor<'_> {
     /// Whether every thread of the run stands still until we let it go on: nothing can happen, and
     /// nothing needs to be asked of the kernel.
     fn stands_still(&self) -> bool {
-        self.early.is_empty() && self.threads.values().all(Thread::is_ours)
+        !self.fears_deaths
+            && self.early.is_empty()
+            && self.court.world.dying.is_empty()
+            && self.threads.values().all(Thread::is_ours)
     }
 
-    /// Brings about what is due by now; whether anything was.
-    fn catch_up(&mut self) -> Result<bool, EngineError> {
-        let mut is_news = self.reuse_numbers();
+    /// Does what is due by now.
+    fn catch_up(&mut self) {
+        self.reuse_numbers();
         self.court.do_due();
         self.show_time();
-        for role in std::mem::take(&mut self.court.starts) {
-            is_news = true;
+    }
+
+    /// Does one thing that moments have brought about; whether there was any. One at a time,
+    /// and only while everything stands still: two that run at once would race.
+    fn bring_about(&mut self) -> Result<bool, EngineError> {
+        if !self.court.starts.is_empty() {
+            let role = self.court.starts.remove(0);
             self.start(role)?;
+            return Ok(true);
         }
-        for op in std::mem::take(&mut self.court.releases) {
-            is_news |= self.release(op);
+        while !self.court.releases.is_empty() {
+            let op = self.court.releases.remove(0);
+            if self.release(op) {
+                return Ok(true);
+            }
         }
-        Ok(is_news)
+        Ok(false)
     }
 
     fn start(&mut self, role: Role) -> Result<(), EngineError> {
@@ -370,8 +387,7 @@ impl Supervisor<'_> {
         self.timers.retain(|(pid, _), _| *pid != tid);
         self.processes.remove(&tid);
         self.has_output = true;
-        self.court.world.processes.remove(&tid);
-        self.court.world.stopped.remove(&tid);
+        self.court.world.forget(tid);
         self.court.take_output();
         let mut mains = self.court.world.players.iter_mut();
         let main = mains.find(|player| player.main == tid && !player.is_dead);
@@ -385,16 +401,29 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Whether no thread of the run can go on by itself, nor has anything to report. `before` is
-    /// how often we had left the cpu before the reports were taken: a thread that ended since looks
-    /// asleep, but whom that wakes is not.
-    fn is_quiet(&mut self, before: i64) -> bool {
-        if !self.early.is_empty() {
+    /// Whether no thread of the run can go on by itself, nor has anything to report.
+    fn is_quiet(&mut self) -> bool {
+        // A death is reported soon, and comes before all that may come of it.
+        if !self.early.is_empty() || !self.court.world.dying.is_empty() {
             return false;
         }
-        let mut others = self.threads.iter_mut().filter(|(_, thread)| !thread.is_ours());
+        let mut sizes: BTreeMap<i32, u32> = BTreeMap::new();
+        for thread in self.threads.values() {
+            *sizes.entry(thread.pid).or_default() += 1;
+        }
+        let fears_deaths = self.fears_deaths;
+        let before = sys::switches();
+        let is_quiet = self.threads.iter_mut().all(|(tid, thread)| {
+            if thread.is_ours() {
+                return !fears_deaths || thread.is_really_stopped(*tid);
+            }
+            let leads_others = *tid == thread.pid && sizes.get(tid).is_some_and(|size| *size > 1);
+            thread.is_asleep(*tid, leads_others)
+        });
         // If we have not left the cpu that we share, nobody else was on it.
-        others.all(|(tid, thread)| thread.is_asleep(*tid)) && sys::switches() == before
+        let is_quiet = is_quiet && sys::switches() == before;
+        self.fears_deaths &= !is_quiet;
+        is_quiet
     }
 
     /// Somebody runs, and has for a while: it may wait for the clock, or only compute.

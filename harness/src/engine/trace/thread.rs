@@ -1,5 +1,6 @@
 //! What the supervisor knows of each thread of the run.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -12,6 +13,16 @@ use super::sys::Stopped;
 use super::waits::{Deadline, Wait};
 use crate::op::Op;
 use crate::role::Role;
+
+/// So many trapped clock reads with nothing else between them are no busy loop yet.
+///
+/// Whether reads are trapped depends on real time, so a program that works must stay below: its
+/// reads would take time in one run and none in the next.
+pub(crate) const READS_FREE: u64 = 5000;
+/// So many at one place are none.
+const READS_HERE: u64 = 100;
+/// How many places are told apart.
+const PLACES_MAX: usize = 64;
 
 /// What a thread wants to do, and waits for the supervisor's word on.
 #[derive(Debug)]
@@ -89,6 +100,9 @@ pub(crate) struct Thread {
     pub(crate) cut_case: Option<Box<Case>>,
     /// Trapped clock reads since it last waited or made an operation on the run's files.
     pub(crate) reads: u64,
+    /// How many of them were made at each height of the stack: that of a loop comes again and
+    /// again.
+    places: BTreeMap<u64, u64>,
     /// Calls on other files since then.
     pub(crate) calls: u64,
     /// How much cpu time it had used when it began to compute.
@@ -107,6 +121,7 @@ impl Thread {
             cut_wait: None,
             cut_case: None,
             reads: 0,
+            places: BTreeMap::new(),
             calls: 0,
             worked: Duration::ZERO,
             stat: None,
@@ -116,6 +131,21 @@ impl Thread {
     /// It waits, or makes an operation on the run's files: it is not just looking.
     pub(crate) fn settle_down(&mut self) {
         (self.reads, self.calls) = (0, 0);
+        self.places.clear();
+    }
+
+    /// Counts a trapped clock read at this height of the stack; whether it is one of a loop.
+    ///
+    /// A just-in-time compiler reads the clock as well, whenever its other threads have finished
+    /// something: if such a read took time, runs would differ.
+    pub(crate) fn reads_in_a_loop(&mut self, stack: u64) -> bool {
+        self.reads += 1;
+        if self.places.len() >= PLACES_MAX && !self.places.contains_key(&stack) {
+            return self.reads > READS_FREE;
+        }
+        let here = self.places.entry(stack).or_default();
+        *here += 1;
+        self.reads > READS_FREE && *here > READS_HERE
     }
 
     /// Another program runs in it: what was known of it is void.
@@ -135,6 +165,11 @@ impl Thread {
         }
     }
 
+    /// Whether it is stopped for us, as far as the kernel knows: one that was killed is not.
+    pub(crate) fn is_really_stopped(&mut self, tid: i32) -> bool {
+        matches!(self.kernel_state(tid), Some(b't' | b'T'))
+    }
+
     /// Whether it does nothing but look at the clock, or at files.
     pub(crate) fn is_spinning(&self) -> bool {
         matches!(self.state, State::Spinning(..))
@@ -142,10 +177,13 @@ impl Thread {
 
     /// Whether it waits in the kernel, so that it cannot go on by itself, nor has anything to
     /// report.
-    pub(crate) fn is_asleep(&mut self, tid: i32) -> bool {
+    ///
+    /// The first thread of a process is not reported as ended before the others are
+    /// (`leads_others`); any other end is about to be.
+    pub(crate) fn is_asleep(&mut self, tid: i32, leads_others: bool) -> bool {
         match self.kernel_state(tid) {
-            // Asleep, or gone.
-            Some(b'S' | b'Z' | b'X' | b'I') | None => true,
+            Some(b'S' | b'I') => true,
+            Some(b'Z' | b'X') | None => leads_others,
             Some(b'D') => self.is_vforking,
             // Running, stopped with a report that is not read yet, or something unknown.
             Some(_) => false,

@@ -24,6 +24,8 @@ pub(crate) struct Troupe {
     pub(crate) processes: BTreeMap<i32, Role>,
     /// Processes that the plan has stopped.
     pub(crate) stopped: BTreeSet<i32>,
+    /// Processes that were killed, and whose end is not reported yet.
+    pub(crate) dying: BTreeSet<i32>,
     pub(crate) folders: Folders,
     /// Grows whenever files below `{dir}` may have changed.
     pub(crate) files_state: u64,
@@ -36,10 +38,10 @@ pub(crate) struct Troupe {
 impl Troupe {
     /// Nobody, at the start of a run.
     pub(crate) fn new(clock: Clock, dir: PathBuf, grain: Option<Nanos>) -> Troupe {
-        let (processes, stopped) = (BTreeMap::new(), BTreeSet::new());
+        let (processes, stopped, dying) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let folders = Folders::default();
         let (players, files_state) = (Vec::new(), 0);
-        Troupe { clock, players, processes, stopped, folders, files_state, dir, grain }
+        Troupe { clock, players, processes, stopped, dying, folders, files_state, dir, grain }
     }
 
     /// Takes in a role that was started.
@@ -56,6 +58,13 @@ impl Troupe {
         meant
             .filter(move |(pid, _)| reach == Reach::Tree || is_main(**pid))
             .map(|(pid, role)| (*pid, *role))
+    }
+
+    /// The process is no more.
+    pub(crate) fn forget(&mut self, pid: i32) {
+        self.processes.remove(&pid);
+        self.stopped.remove(&pid);
+        self.dying.remove(&pid);
     }
 
     /// Whether a link of `/proc/PID/fd` is a pipe that the supervisor reads.
@@ -117,7 +126,7 @@ impl World for Troupe {
     }
 
     fn kill(&mut self, roles: &[Role], reach: Reach) {
-        self.signal(roles, reach, libc::SIGKILL);
+        self.dying.extend(self.signal(roles, reach, libc::SIGKILL));
     }
 
     fn step_clock(&mut self, roles: &[Role], by: i64) -> io::Result<()> {

@@ -1,9 +1,13 @@
 //! Start times and uptime, as `/proc` and the kernel tell them.
 
-use super::worlds::{pair, said_by};
-use super::*;
+use super::pids::{pair, said_by};
+use super::support::*;
 
+use deadbeat::handmade::{CONTENDER, HOLDER};
+use deadbeat::moment::{Anchor, Moment, Sign};
 use deadbeat::plan::Pids;
+use deadbeat::role::Who;
+use deadbeat::time::Nanos;
 
 /// `/proc`, sysinfo and times tell the same time as the clocks.
 #[test]

@@ -1,12 +1,21 @@
 //! The file system's personality: an NFS client's view, and coarse time stamps.
 
-use super::worlds::said_by;
-use super::*;
+use super::pids::said_by;
+use super::support::*;
+
+use deadbeat::fault::{Effect, HangEnd, Target, Times};
+use deadbeat::handmade::{self, CONTENDER, HOLDER, event};
+use deadbeat::history::What;
+use deadbeat::moment::{Anchor, Moment, Sign};
+use deadbeat::op::{Errno, OpKind};
+use deadbeat::plan::{Deed, Trial};
+use deadbeat::role::Who;
+use deadbeat::time::Nanos;
 
 fn two_python(name: &str) -> Trial {
     let mut case = trial(&["python3", &guest(name), "holder"]);
     let argv = case.plan.cast[0].argv.clone();
-    let mut heir = part(CONTENDER, &[], Moment::START);
+    let mut heir = handmade::part(CONTENDER, &[], Moment::START);
     heir.argv = argv;
     heir.argv.pop();
     heir.argv.push("contender".to_owned());
@@ -70,9 +79,11 @@ fn handles_of_files_that_others_removed_are_stale() {
     }
     let mut case = trial(&["python3", &guest("handles.py")]);
     case.plan.world.files.estale = true;
-    let mut heir = part(CONTENDER, &[], Moment::START);
-    heir.argv =
-        sh("sleep 1; rm theirs; : > x; mv x replaced; rmdir folder; ln linked two; rm linked");
+    let heir = handmade::shell(
+        CONTENDER,
+        "sleep 1; rm theirs; : > x; mv x replaced; rmdir folder; ln linked two; rm linked",
+        Moment::START,
+    );
     case.plan.cast.push(heir);
     let history = run(&case);
     no_trouble(&history);
@@ -97,7 +108,7 @@ fn a_handle_gets_stale_while_its_operation_hangs() {
     let entered = Anchor::Role(Who::One(HOLDER), Sign::Entered);
     let at = Moment { anchor: entered, offset: Nanos::from_ms(10_000) };
     let what = Deed::Remove(Target::Heartbeat);
-    case.plan.events = vec![Act { number: 1, at, what, text: "remove heartbeat".to_owned() }];
+    case.plan.events = vec![event(1, at, what)];
     let history = run(&case);
     no_trouble(&history);
     let beat = history.events.iter().find_map(|event| match &event.what {
@@ -122,7 +133,7 @@ fn time_stamps_are_as_coarse_as_the_plan_says() {
         case.plan.world.files.mtime_granularity = grain.map(Nanos::from_ms);
         let at = Moment { anchor: Anchor::Start, offset: Nanos::from_ms(9500) };
         let what = Deed::Touch(Target::Heartbeat, Nanos::from_ms(4000));
-        case.plan.events = vec![Act { number: 1, at, what, text: "touch heartbeat".to_owned() }];
+        case.plan.events = vec![event(1, at, what)];
         let history = run(&case);
         no_trouble(&history);
         let text = output(&history);

@@ -1,6 +1,9 @@
 //! What the engine refuses, and how loudly.
 
-use super::*;
+use super::support::*;
+
+use deadbeat::handmade::HOLDER;
+use deadbeat::history::What;
 
 #[test]
 fn what_is_refused_is_told() {

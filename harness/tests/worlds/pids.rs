@@ -1,23 +1,18 @@
 //! PID worlds and host names: which processes a role can see, and under which numbers.
 
-use super::*;
+use super::support::*;
 
-use deadbeat::plan::Pids;
-
-/// The world that an environment variable names; the shared one if there is none.
-pub(super) fn pids_named_by(variable: &str) -> Pids {
-    let name = std::env::var(variable).unwrap_or_else(|_| "shared".to_owned());
-    serde_json::from_value(name.into()).expect("a PID world")
-}
+use deadbeat::handmade::{self, CONTENDER, HOLDER, at, event, later};
+use deadbeat::history::{History, What};
+use deadbeat::moment::{Moment, Sign};
+use deadbeat::plan::{Deed, Pids, Reach, Trial};
+use deadbeat::role::{Role, Who};
 
 /// A holder and a contender with these scripts; the contender starts when the holder entered.
 pub(super) fn pair(pids: Pids, holder: &str, contender: &str) -> Trial {
     let mut case = script(holder);
     case.plan.world.pids = pids;
-    let entered = Anchor::Role(Who::One(HOLDER), Sign::Entered);
-    let starts = Moment { anchor: entered, offset: Nanos::ZERO };
-    let mut heir = part(CONTENDER, &[], starts);
-    heir.argv = sh(contender);
+    let heir = handmade::shell(CONTENDER, contender, at(HOLDER, Sign::Entered));
     case.plan.cast.push(heir);
     case
 }
@@ -69,7 +64,7 @@ fn children_of_roles_that_start_together_are_numbered_alike() {
     let first = run(&case);
     no_trouble(&first);
     assert_eq!(output(&first).lines().count(), 10, "{}", output(&first));
-    for repeat in 1..repeats() {
+    for repeat in 1..repeats(10) {
         let again = run(&case);
         let pairs = first.events.iter().zip(&again.events);
         let differs = pairs.into_iter().find(|(one, other)| one != other);
@@ -153,10 +148,6 @@ fn timers_reach_threads_of_a_separate_world() {
     }
 }
 
-fn at(role: Role, sign: Sign, offset_ms: u64) -> Moment {
-    Moment { anchor: Anchor::Role(Who::One(role), sign), offset: Nanos::from_ms(offset_ms) }
-}
-
 /// A dead owner's number means another process by the time that a contender looks.
 #[test]
 fn a_dead_roles_pid_is_given_to_an_unrelated_process() {
@@ -169,12 +160,7 @@ fn a_dead_roles_pid_is_given_to_an_unrelated_process() {
         ),
     );
     let kill = Deed::Kill(Who::One(HOLDER), Reach::Tree);
-    case.plan.events = vec![Act {
-        number: 1,
-        at: at(HOLDER, Sign::Entered, 10_000),
-        what: kill,
-        text: "kill".to_owned(),
-    }];
+    case.plan.events = vec![event(1, later(at(HOLDER, Sign::Entered), 10_000), kill)];
     let history = run(&case);
     no_trouble(&history);
     assert_eq!(pids(&history), [(HOLDER, 20_000), (CONTENDER, 20_100)]);
@@ -213,7 +199,7 @@ fn roles_can_have_host_names_of_their_own() {
 /// A user namespace is enough for all of it.
 #[test]
 fn an_ordinary_user_has_the_same_worlds() {
-    let tests = ["worlds::roles", "worlds::a_dead", "worlds::a_pid"];
+    let tests = ["pids::roles", "pids::a_dead", "pids::a_pid"];
     let Some(text) = as_ordinary_user(&tests) else { return };
     assert!(text.contains("7 passed"), "{text}");
 }

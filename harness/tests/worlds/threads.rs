@@ -1,6 +1,15 @@
 //! Threads that cannot be made.
 
-use super::*;
+use super::support::*;
+
+use deadbeat::fault::{Effect, Times};
+use deadbeat::handmade::HOLDER;
+use deadbeat::history::{History, What};
+use deadbeat::moment::{Anchor, Moment, Sign};
+use deadbeat::op::{Errno, OpKind};
+use deadbeat::plan::Trial;
+use deadbeat::role::Who;
+use deadbeat::time::Nanos;
 
 /// The history's view of the threads that a role made, and tried to make.
 fn made(history: &History) -> Vec<(Result<(), i32>, Option<u32>)> {
