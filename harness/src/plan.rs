@@ -135,9 +135,15 @@ pub enum Pids {
     /// One namespace for all.
     #[default]
     Shared,
-    /// One a role.
+    /// One a role; each role has the same pid in its own, and is not its init: who looks for an
+    /// owner by pid finds itself.
     Separate,
-    /// A dead role's pid is given to an unrelated process.
+    /// One a role, and no two roles have the same pid: an owner's pid is nobody's where others look.
+    Foreign,
+    /// One a role, of which its first process is the init, as in a container.
+    #[serde(rename = "pid-1")]
+    PidOne,
+    /// One for all; a dead role's pid is given to an unrelated process.
     Reused,
 }
 

@@ -5,38 +5,17 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use deadbeat::engine::trace::TraceEngine;
-use deadbeat::engine::{Engine, Stage, Stop};
 use deadbeat::fault::{Effect, HangEnd, Times};
 use deadbeat::handmade::{self, CONTENDER, HOLDER, at, event, later};
-use deadbeat::history::{History, What};
+use deadbeat::history::What;
 use deadbeat::moment::{Anchor, Moment, Sign};
 use deadbeat::op::{Errno, OpKind};
-use deadbeat::plan::{Deed, Reach};
+use deadbeat::plan::{Deed, Pids, Reach};
 use deadbeat::role::Who;
 use deadbeat::time::Nanos;
 use support::*;
-
-/// Fails unless the guest printed exactly these lines; a length may be this much longer.
-#[track_caller]
-fn expect_lengths(history: &History, slack_ms: u64, expected: &[(&str, u64, i64, &str)]) {
-    no_trouble(history);
-    let text = output(history);
-    let lines: Vec<Vec<&str>> =
-        text.lines().map(|line| line.split_ascii_whitespace().collect()).collect();
-    let names: Vec<&str> = lines.iter().map(|line| line[0]).collect();
-    let wanted: Vec<&str> = expected.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(names, wanted, "\n{text}");
-    for (line, (name, ms, answer, error)) in lines.iter().zip(expected) {
-        let took: u64 = line[1].parse().unwrap_or_else(|_| panic!("no length: {line:?}"));
-        assert!((*ms..=ms + slack_ms).contains(&took), "{name}: {took} ms, not {ms}\n{text}");
-        assert_eq!((line[2], line[3]), (answer.to_string().as_str(), *error), "{name}\n{text}");
-    }
-    assert_eq!(exit(history, HOLDER), (Some(0), None));
-}
 
 const C_WAITS: &[(&str, u64, i64, &str)] = &[
     ("nanosleep", 3000, 0, "-"),
@@ -265,6 +244,10 @@ fn victim() {
     let hang = Effect::Hang(HangEnd::Until(never));
     case.plan.faults = vec![rule("held", &[OpKind::Mkdir], hang, Times::All)];
     case.plan.bounds.events = u64::MAX;
+    // Processes of the engine's own must go as well.
+    if std::env::var_os("DEADBEAT_TEST_APART").is_some() {
+        case.plan.world.pids = Pids::Separate;
+    }
     run(&case);
 }
 
@@ -275,7 +258,11 @@ fn a_killed_harness_leaves_nothing() {
     let mounts = || std::fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
     let before = mounts();
     for kill in 0..kills() {
-        let mut harness = Command::new(std::env::current_exe().expect("/proc is mounted"))
+        let mut command = Command::new(std::env::current_exe().expect("/proc is mounted"));
+        if kill % 2 == 1 {
+            command.env("DEADBEAT_TEST_APART", "1");
+        }
+        let mut harness = command
             .args(["--exact", "victim"])
             .env("DEADBEAT_TEST_VICTIM", &marker)
             .stdout(std::process::Stdio::null())
@@ -303,42 +290,18 @@ fn kills() -> u64 {
 /// An ordinary user runs the engine in a user namespace.
 #[test]
 fn an_ordinary_user_can_run_it() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let copy = |from: &Path, name: &str| {
-        let to = folder.path().join(name);
-        // By another process: a test that forks meanwhile would inherit the open copy, and a
-        // program that is open for writing cannot be started (ETXTBSY).
-        let copied = Command::new("cp").arg(from).arg(&to).status().expect("cp starts");
-        assert!(copied.success(), "{} can be copied", from.display());
-        to
-    };
-    copy(Path::new(env!("CARGO_BIN_EXE_deadbeat")), "deadbeat");
-    let this = copy(&std::env::current_exe().expect("/proc is mounted"), "tests");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), mode).expect("the folder is ours");
-    let mut command = Command::new(this);
-    command.args(["--exact", "ordinary", "--nocapture"]).current_dir("/");
-    command.env("DEADBEAT_TEST_PROGRAM", folder.path().join("deadbeat"));
-    std::os::unix::process::CommandExt::uid(&mut command, 65534);
-    std::os::unix::process::CommandExt::gid(&mut command, 65534);
-    let output = command.output().expect("the copy can be started");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}\n{errors}");
-    assert!(text.contains("an ordinary user slept"), "{text}\n{errors}");
+    let Some(text) = as_ordinary_user(&["--exact", "ordinary"]) else { return };
+    assert!(text.contains("an ordinary user slept"), "{text}");
 }
 
 /// What [`an_ordinary_user_can_run_it`] runs as that user.
 #[test]
 fn ordinary() {
-    let Ok(program) = std::env::var("DEADBEAT_TEST_PROGRAM") else { return };
-    let engine = TraceEngine::probe_with(PathBuf::from(program)).expect("it works for users");
-    let case = script(": > a; sleep 5; chmod 0 .; (: > b) || echo refused; chmod 700 .; id -u");
-    let stage = Stage { subject: PathBuf::from("/"), scratch: None, worker: 0 };
-    let history = engine.run(&case, &stage, &Stop::default()).expect("the trial is carried out");
+    if std::env::var_os("DEADBEAT_TEST_PROGRAM").is_none() {
+        return;
+    }
+    let history =
+        run(&script(": > a; sleep 5; chmod 0 .; (: > b) || echo refused; chmod 700 .; id -u"));
     let text = output(&history);
     assert!(text.contains("refused") && text.contains("65534"), "{text}");
     assert_eq!(history.events.last().map(|event| event.at.as_ms()), Some(5001));

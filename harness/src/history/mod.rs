@@ -40,7 +40,8 @@ pub enum What {
     Started {
         /// Which role.
         role: Role,
-        /// Its pid inside the run.
+        /// Its pid as it sees it itself, and writes it into lock files. Roles in PID namespaces
+        /// of their own may have the same.
         pid: u32,
     },
     /// An operation was answered.
@@ -135,6 +136,13 @@ pub enum What {
         /// Where.
         stream: Stream,
         /// What, as far as it is UTF-8.
+        text: String,
+    },
+    /// Something that a reader may want to know of a role. Nothing is judged by it.
+    Note {
+        /// Which role.
+        role: Role,
+        /// In words for the user; the role is their subject.
         text: String,
     },
     /// Something makes the run prove less than it should.

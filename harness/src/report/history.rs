@@ -182,6 +182,7 @@ mod tests {
         script.says(HOLDER, "degraded op=\"a b\" errno=ENOSPC").prints(HOLDER, "\u{1b}\n\0");
         script.push(What::NotDone { event: 2, why: "\"".to_owned() });
         script.fenced(C1, "wrote token=2", HOLDER).says(C1, "nonsense \u{9b}").killed(C1).dies(C1);
+        script.push(What::Note { role: HOLDER, text: "tries \u{7f}".to_owned() });
         script.push(What::Stopped { role: HOLDER }).push(What::Continued { role: HOLDER });
         script.exits(HOLDER, 3);
         let history = script.history();

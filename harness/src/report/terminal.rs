@@ -212,6 +212,7 @@ fn told(what: &What) -> Option<String> {
             line(&op.role, format!("{} {} hangs   fault {fault}", op.kind.as_str(), op.path()))
         }
         What::Done { event, note } => Some(format!("{:<12} event {event}: {}", "", plain(note))),
+        What::Note { role, text } => line(role, text.clone()),
         What::Stopped { role } => line(role, "is stopped".to_owned()),
         What::Continued { role } => line(role, "goes on".to_owned()),
         What::Killed { role, planned: true } => line(role, "is killed".to_owned()),

@@ -221,7 +221,13 @@ fn world(sink: &mut Sink<'_>, refs: &mut References, root: &Table<'_>) -> WorldS
     let table = root.get("world").and_then(|node| node.table(sink, "[world]", keys::WORLD));
     let Some(table) = table else { return WorldSpec::default() };
     let user = table.get("user").and_then(|node| node.number(sink, 0..u64::from(u32::MAX)));
-    let pids = [("shared", Pids::Shared), ("separate", Pids::Separate), ("reused", Pids::Reused)];
+    let pids = [
+        ("shared", Pids::Shared),
+        ("separate", Pids::Separate),
+        ("foreign", Pids::Foreign),
+        ("pid-1", Pids::PidOne),
+        ("reused", Pids::Reused),
+    ];
     let hosts = [("same", false), ("separate", true)];
     let hostname = table.parsed(sink, "hostname", |text| one_of(text, "host name", &hosts));
     let clock = table.get("clock").and_then(|node| node.open_table(sink, "[world] clock"));

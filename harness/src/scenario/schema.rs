@@ -325,7 +325,7 @@ table! {
 
 words! {
     /// How the roles' PID namespaces relate.
-    Pids { "shared" Shared, "separate" Separate, "reused" Reused, }
+    Pids { "shared" Shared, "separate" Separate, "foreign" Foreign, "pid-1" PidOne, "reused" Reused, }
 }
 words! {
     /// Whether each role has a host name of its own.

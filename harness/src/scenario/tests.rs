@@ -6,11 +6,12 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::library::{self, LibraryError, SubjectFiles};
+use super::schema::schema_scenario;
 use super::*;
 use crate::fault::{Effect, HangEnd, Target, Times};
 use crate::moment::{Anchor, Moment, Sign};
 use crate::op::{Errno, OpKind};
-use crate::plan::{Deed, Exclusion, ExpectExclusion, Reach, Reaction, Trial};
+use crate::plan::{Deed, Exclusion, ExpectExclusion, Pids, Reach, Reaction, Trial};
 use crate::role::{Role, Who};
 use crate::time::Nanos;
 
@@ -175,6 +176,7 @@ fn every_key_of_a_scenario_reaches_the_trial() {
     assert_eq!(world.statfs.unwrap().free, Some(0));
     assert_eq!(world.clock[&Role::Contender(1)], 3_600_000_000_000);
     assert_eq!(world.clock[&Role::Contender(2)], -5_000_000_000);
+    assert_eq!(world.pids, Pids::Separate);
     assert!(world.files.no_links && world.files.estale && world.separate_hostname);
 
     let [full, hang] = &plan.faults[..] else { panic!("two faults") };
@@ -195,6 +197,20 @@ fn every_key_of_a_scenario_reaches_the_trial() {
     assert_eq!(trial.expect.takeover.unwrap().within, Nanos::from_ms(30_000));
     assert_eq!(trial.gaps.len(), 1);
     assert!(plan.bounds.wall > Nanos::from_ms(180_000), "{}", plan.bounds.wall);
+}
+
+/// The parser, the schema and the plan know the same words.
+#[test]
+fn every_pid_world_has_one_word() {
+    let schema = jsonschema::validator_for(&schema_scenario()).unwrap();
+    for pids in [Pids::Shared, Pids::Separate, Pids::Foreign, Pids::PidOne, Pids::Reused] {
+        let word = serde_json::to_value(pids).unwrap();
+        let text = format!("format = 1\ntitle = \"t\"\n[world]\npids = {word}\n");
+        let scenario = parse_scenario("suite/family/worlds.toml", &text).unwrap();
+        assert_eq!(trial(&scenario, &subject(), "default").plan.world.pids, pids);
+        let value: serde_json::Value = toml::from_str(&text).unwrap();
+        assert!(schema.is_valid(&value), "{word}");
+    }
 }
 
 #[test]

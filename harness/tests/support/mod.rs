@@ -23,8 +23,10 @@ use deadbeat::time::Nanos;
 pub(crate) fn engine() -> &'static TraceEngine {
     static ENGINE: OnceLock<TraceEngine> = OnceLock::new();
     ENGINE.get_or_init(|| {
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_deadbeat"));
-        TraceEngine::probe_with(program).expect("ptrace and namespaces work where these tests run")
+        let program = std::env::var_os("DEADBEAT_TEST_PROGRAM");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_deadbeat").into());
+        TraceEngine::probe_with(PathBuf::from(program))
+            .expect("ptrace and namespaces work where these tests run")
     })
 }
 
@@ -130,4 +132,57 @@ pub(crate) fn running(word: &str) -> usize {
 /// How often a test repeats a run: so often, or as `DEADBEAT_REPEATS` says.
 pub(crate) fn repeats(default: usize) -> usize {
     std::env::var("DEADBEAT_REPEATS").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
+/// Fails unless the guest printed exactly these lines; a length may be this much longer.
+#[track_caller]
+pub(crate) fn expect_lengths(
+    history: &History,
+    slack_ms: u64,
+    expected: &[(&str, u64, i64, &str)],
+) {
+    no_trouble(history);
+    let text = output(history);
+    let lines: Vec<Vec<&str>> =
+        text.lines().map(|line| line.split_ascii_whitespace().collect()).collect();
+    let names: Vec<&str> = lines.iter().map(|line| line[0]).collect();
+    let wanted: Vec<&str> = expected.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(names, wanted, "\n{text}");
+    for (line, (name, ms, answer, error)) in lines.iter().zip(expected) {
+        let took: u64 = line[1].parse().unwrap_or_else(|_| panic!("no length: {line:?}"));
+        assert!((*ms..=ms + slack_ms).contains(&took), "{name}: {took} ms, not {ms}\n{text}");
+        assert_eq!((line[2], line[3]), (answer.to_string().as_str(), *error), "{name}\n{text}");
+    }
+    assert_eq!(exit(history, HOLDER), (Some(0), None));
+}
+
+/// Runs tests of this program as an ordinary user, who needs a user namespace; gives what they
+/// printed, or nothing where that user runs them all anyway.
+pub(crate) fn as_ordinary_user(tests: &[&str]) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copy = |from: &Path, name: &str| {
+        let to = folder.path().join(name);
+        // By another process: a test that forks meanwhile would inherit the open copy, and a
+        // program that is open for writing cannot be started (ETXTBSY).
+        let copied = Command::new("cp").arg(from).arg(&to).status().expect("cp starts");
+        assert!(copied.success(), "{} can be copied", from.display());
+        to
+    };
+    copy(Path::new(env!("CARGO_BIN_EXE_deadbeat")), "deadbeat");
+    let this = copy(&std::env::current_exe().expect("/proc is mounted"), "tests");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), mode).expect("the folder is ours");
+    let mut command = Command::new(this);
+    command.args(tests).arg("--nocapture").current_dir("/");
+    command.env("DEADBEAT_TEST_PROGRAM", folder.path().join("deadbeat"));
+    std::os::unix::process::CommandExt::uid(&mut command, 65534);
+    std::os::unix::process::CommandExt::gid(&mut command, 65534);
+    let output = command.output().expect("the copy can be started");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    Some(text)
 }

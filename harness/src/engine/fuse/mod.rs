@@ -113,10 +113,12 @@ impl Engine for FuseEngine {
             return no("`[world] clock` needs virtual clocks");
         }
         if world.pids != Pids::Shared {
-            return Some("the fuse engine has no PID worlds".to_owned());
+            return Some("only the trace engine chooses its roles' pids".to_owned());
         }
         if world.files != crate::plan::FilePersonality::default() {
-            return Some("the fuse engine has no `[world] files` personalities".to_owned());
+            return Some(
+                "only the trace engine gives files a personality (`[world] files`)".to_owned(),
+            );
         }
         if plan.faults.iter().any(|rule| rule.ops.kinds.contains(&OpKind::Thread)) {
             return Some("the fuse engine does not see the creation of threads".to_owned());

@@ -8,6 +8,9 @@
     reason = "the kernel reads and writes registers as 64 bits, whatever the argument's type"
 )]
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+
 /// `AUDIT_ARCH_X86_64` (linux/audit.h): what a filter must find in `seccomp_data.arch`.
 pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
 /// Numbers from here on belong to the x32 ABI, which is refused.
@@ -66,6 +69,35 @@ pub(crate) fn jump(from: usize, to: usize) -> Option<[u8; 5]> {
     let distance = i32::try_from(to as i64 - (from as i64 + 5)).ok()?;
     let [a, b, c, d] = distance.to_le_bytes();
     Some([0xe9, a, b, c, d])
+}
+
+/// `struct stat`, as the kernel fills it.
+///
+/// ```text
+/// 0 dev  8 ino  16 nlink  24 mode  28 uid  32 gid  40 rdev  48 size  56 blksize  64 blocks
+/// 72 atime  88 mtime  104 ctime  120 …
+/// ```
+pub(crate) fn stat_bytes(meta: &Metadata) -> [u8; 144] {
+    let mut bytes = [0; 144];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    for (at, value) in [(0, meta.dev()), (8, meta.ino()), (16, meta.nlink()), (40, meta.rdev())] {
+        put(at, &value.to_ne_bytes());
+    }
+    for (at, value) in [(24, meta.mode()), (28, meta.uid()), (32, meta.gid())] {
+        put(at, &value.to_ne_bytes());
+    }
+    for (at, value) in [(48, meta.size()), (56, meta.blksize()), (64, meta.blocks())] {
+        put(at, &value.to_ne_bytes());
+    }
+    for (at, seconds, nanos) in [
+        (72, meta.atime(), meta.atime_nsec()),
+        (88, meta.mtime(), meta.mtime_nsec()),
+        (104, meta.ctime(), meta.ctime_nsec()),
+    ] {
+        put(at, &seconds.to_ne_bytes());
+        put(at + 8, &nanos.to_ne_bytes());
+    }
+    bytes
 }
 
 /// The registers of a stopped thread.

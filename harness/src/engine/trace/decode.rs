@@ -240,7 +240,7 @@ pub(crate) fn link(tid: i32, fd: i32) -> Option<PathBuf> {
 }
 
 /// The file behind a descriptor; `None` for pipes, sockets and the like.
-fn open_file(tid: i32, fd: i32) -> Option<Resolved> {
+pub(crate) fn open_file(tid: i32, fd: i32) -> Option<Resolved> {
     if fd == HERE {
         let path = folder(tid, fd)?;
         return Some(Resolved { path, by_descriptor: true, unlinked: false, fd: None });
@@ -262,6 +262,20 @@ pub(crate) fn file_of(link: &std::path::Path, fd: i32) -> Option<Resolved> {
 fn folder(tid: i32, at: i32) -> Option<PathBuf> {
     let link = if at == HERE { format!("/proc/{tid}/cwd") } else { format!("/proc/{tid}/fd/{at}") };
     fs::read_link(link).ok()
+}
+
+/// The path that a call opens or asks about, as it is written; absolute, though links and dots may
+/// be in it.
+pub(crate) fn written_path(tid: i32, regs: &Regs) -> Option<PathBuf> {
+    let (at, path) = match regs.nr() {
+        libc::SYS_open | libc::SYS_creat | libc::SYS_stat | libc::SYS_lstat => (HERE, regs.arg(0)),
+        libc::SYS_openat | libc::SYS_openat2 | libc::SYS_newfstatat | libc::SYS_statx => {
+            (regs.int(0), regs.arg(1))
+        }
+        _ => return None,
+    };
+    let path = read_path(tid, path)?;
+    Some(if path.is_absolute() { path } else { folder(tid, at)?.join(path) })
 }
 
 /// A path from the thread's memory; `None` where the call will fail with EFAULT or ENAMETOOLONG.

@@ -88,7 +88,7 @@ impl Supervisor<'_> {
             let (rank, path) = match ask {
                 Ask::Files(call) => (call.kind as u32, call.first.path.clone()),
                 Ask::Witness(_) => (u32::MAX, PathBuf::new()),
-                Ask::Thread => (OpKind::Thread as u32, PathBuf::new()),
+                Ask::Thread | Ask::Process => (OpKind::Thread as u32, PathBuf::new()),
             };
             // The dull schedule: whoever went last goes on until it blocks, or has had many turns.
             let is_other = (self.last != Some(thread.role)) ^ (self.turns >= TURNS_MAX);
@@ -103,7 +103,11 @@ impl Supervisor<'_> {
         let (_, role, _, _, tid) = ready.swap_remove(index);
         self.turns = if self.last == Some(role) { self.turns + 1 } else { 1 };
         self.last = Some(role);
-        self.owed = self.owed + OPERATION;
+        // Making a process takes no more time than what else it computes.
+        let state = self.threads.get(&tid).map(|thread| &thread.state);
+        if !matches!(state, Some(State::Gate(_, _, Ask::Process))) {
+            self.owed = self.owed + OPERATION;
+        }
         if self.owed >= TICK {
             let now = self.court.now();
             self.court.world.clock.advance_to(now + self.owed);
@@ -152,6 +156,7 @@ impl Supervisor<'_> {
                 };
                 self.rule(stopped, Box::new(case), ruling);
             }
+            Ask::Process => drop(stopped.resume(0)),
             Ask::Thread => {
                 let op = self.op(role, OpKind::Thread);
                 let ruling = self.court.decide(&op, false);
@@ -184,7 +189,9 @@ impl Supervisor<'_> {
     }
 
     /// Does to an operation what was ruled.
-    fn rule(&mut self, stopped: Stopped, mut case: Box<Case>, ruling: Ruling) {
+    fn rule(&mut self, stopped: Stopped, case: Box<Case>, ruling: Ruling) {
+        let answered = self.at_client(stopped, case, ruling);
+        let Some((stopped, mut case, ruling)) = answered else { return };
         let tid = stopped.tid();
         let is_as_asked = ruling == Ruling::Proceed;
         let regs = match apply(tid, &mut case, ruling) {
@@ -243,6 +250,7 @@ impl Supervisor<'_> {
                 self.court.world.folders.change();
             }
             let seen = if effect { self.stamp(tid, &call, case.op.kind) } else { None };
+            self.learn(tid, &case, &call, real);
             let target = call.second.as_ref().unwrap_or(&call.first);
             ino = seen.or_else(|| attributes(tid, target)).map(|meta| meta.ino()).or(case.op.ino);
             if case.op.kind == OpKind::Statfs && effect {
@@ -528,7 +536,8 @@ fn cut(tid: i32, regs: &mut Regs, bytes: u64) -> Option<u64> {
     Some(whole)
 }
 
-pub(super) fn attributes(tid: i32, file: &Resolved) -> Option<Metadata> {
+/// The attributes of a file, as they are on disk.
+pub(crate) fn attributes(tid: i32, file: &Resolved) -> Option<Metadata> {
     match file.fd {
         Some(fd) => fs::metadata(format!("/proc/{tid}/fd/{fd}")).ok(),
         None => fs::symlink_metadata(&file.path).ok(),

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! foreign ABI                      -> ENOSYS
-//! io_uring, timers we cannot run   -> ENOSYS     (programs fall back)
+//! io_uring, timers we cannot run   -> TRACE      (answered with ENOSYS: programs fall back)
 //! sched_setaffinity                -> 0, ignored (everything shares one cpu)
-//! paths, descriptors, clocks       -> TRACE
+//! paths, descriptors, clocks, fork -> TRACE
 //! waits                            -> TRACE where they have a time limit
 //! everything else                  -> ALLOW
 //! ```
@@ -104,7 +104,10 @@ pub(crate) const BY_DESCRIPTOR: &[i64] = &[
 const ON_DESCRIPTORS: &[i64] =
     &[libc::SYS_close_range, libc::SYS_dup2, libc::SYS_dup3, libc::SYS_tee, libc::SYS_vmsplice];
 
-/// Clocks, sleeps and timers.
+/// New threads and processes.
+const MAKERS: &[i64] = &[libc::SYS_clone, libc::SYS_clone3, libc::SYS_fork, libc::SYS_vfork];
+
+/// Clocks, sleeps and timers, and what else a run must see.
 const OF_TIME: &[i64] = &[
     libc::SYS_clock_gettime,
     libc::SYS_gettimeofday,
@@ -123,6 +126,11 @@ const OF_TIME: &[i64] = &[
     libc::SYS_timerfd_settime,
     libc::SYS_timerfd_gettime,
     libc::SYS_getrandom,
+    // Descriptors that are passed on.
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_sysinfo,
+    libc::SYS_times,
     // A death comes before all that may come of it.
     libc::SYS_exit_group,
 ];
@@ -140,6 +148,11 @@ const UNSUPPORTED: &[i64] = &[
     libc::SYS_futex_waitv,
     libc::SYS_ptrace,
 ];
+
+/// Whether a run answers the call with ENOSYS, and says so.
+pub(crate) fn is_refused(nr: i64) -> bool {
+    UNSEEN.contains(&nr) || UNSUPPORTED.contains(&nr)
+}
 
 /// Waits that stop where the pointer to their time limit is not null: number, argument.
 const LIMITED_BY_POINTER: &[(i64, u32)] = &[
@@ -182,17 +195,16 @@ const fn low_half(argument: u32) -> u32 {
     16 + 8 * argument
 }
 
-/// The filter of a run; `threads`: calls that make threads stop as well.
-pub(crate) fn program(threads: bool) -> Vec<sock_filter> {
+/// The filter of a run.
+pub(crate) fn program() -> Vec<sock_filter> {
     let mut code = beginning();
     for nr in UNSEEN.iter().chain(UNSUPPORTED) {
-        answer(&mut code, *nr, RET_ERRNO | libc::ENOSYS as u32);
+        answer(&mut code, *nr, RET_TRACE);
     }
     answer(&mut code, libc::SYS_sched_setaffinity, RET_ERRNO);
     stop_at(
         &mut code,
-        BY_PATH.iter().chain(BY_DESCRIPTOR).chain(ON_DESCRIPTORS).chain(OF_TIME),
-        threads,
+        BY_PATH.iter().chain(BY_DESCRIPTOR).chain(ON_DESCRIPTORS).chain(MAKERS).chain(OF_TIME),
     );
     for (nr, argument) in LIMITED_BY_POINTER {
         guarded(&mut code, *nr, &pointer_is_set(*argument));
@@ -245,7 +257,8 @@ pub(crate) fn real_time(calls: &[i64], locks: bool, maps: bool, threads: bool) -
     for nr in UNSEEN {
         answer(&mut code, *nr, RET_ERRNO | libc::ENOSYS as u32);
     }
-    stop_at(&mut code, calls.iter(), threads);
+    let makers: &[i64] = if threads { &[libc::SYS_clone, libc::SYS_clone3] } else { &[] };
+    stop_at(&mut code, makers.iter().chain(calls));
     if locks {
         record_locks(&mut code);
     }
@@ -273,9 +286,8 @@ fn answer(code: &mut Vec<sock_filter>, nr: i64, ret: u32) {
     code.push(statement(RETURN, ret));
 }
 
-fn stop_at<'a>(code: &mut Vec<sock_filter>, calls: impl Iterator<Item = &'a i64>, threads: bool) {
-    let makers: &[i64] = if threads { &[libc::SYS_clone, libc::SYS_clone3] } else { &[] };
-    for nr in makers.iter().chain(calls) {
+fn stop_at<'a>(code: &mut Vec<sock_filter>, calls: impl Iterator<Item = &'a i64>) {
+    for nr in calls {
         answer(code, *nr, RET_TRACE);
     }
 }

@@ -13,17 +13,19 @@
 //! computes for 2 s of cpu time without a call holds up the others, which is a `Trouble`.
 //!
 //! # What stays real
-//! Cpu clocks, rdtsc, `sysinfo`, `/proc/uptime`, process start times in `/proc`, ctime and btime of
-//! files, and times of files outside `{dir}`.
+//! Cpu clocks and cpu times, rdtsc, ctime and btime of files, and times of files outside `{dir}`
+//! (but see `procfs`).
 //!
 //! # What is refused
-//! io_uring, `semtimedop` and the like answer ENOSYS; a
-//! shared writable mapping of a file below `{dir}` answers ENODEV, and is a `Trouble`.
+//! io_uring, `semtimedop` and the like answer ENOSYS, and are a `Note`. Passing a
+//! descriptor below `{dir}` over a socket answers ENOSYS, a shared writable mapping of a file there
+//! ENODEV, and both are a `Trouble`.
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("the trace engine knows x86_64 only");
 
 mod arch_x86_64;
+mod attributes;
 mod calls;
 mod clock;
 mod decode;
@@ -35,7 +37,9 @@ pub(crate) mod outside;
 mod players;
 mod probe;
 mod process;
+mod procfs;
 mod random;
+mod refused;
 mod stamps;
 mod stops;
 mod supervisor;
@@ -46,6 +50,7 @@ mod timers;
 mod troupe;
 mod vdso;
 mod waits;
+mod worlds;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -77,6 +82,8 @@ pub fn try_vdso() -> std::io::Result<()> {
 #[derive(Debug)]
 pub struct TraceEngine {
     host: Host,
+    /// Why roles cannot have the pids that a scenario wants, if so.
+    no_pid_worlds: Option<String>,
 }
 
 impl TraceEngine {
@@ -96,9 +103,11 @@ impl TraceEngine {
     /// Why not, and what to do about it.
     pub fn probe_with(program: PathBuf) -> Result<TraceEngine, String> {
         let host = Host::new(program);
-        let (_, why) = host.try_task("tracer-probe")?;
+        let (said, why) = host.try_task("tracer-probe")?;
         if why.is_empty() {
-            return Ok(TraceEngine { host });
+            let said = String::from_utf8_lossy(&said);
+            let no_pid_worlds = said.lines().find_map(|line| line.strip_prefix(probe::NO_WORLDS));
+            return Ok(TraceEngine { host, no_pid_worlds: no_pid_worlds.map(str::to_owned) });
         }
         Err(format!(
             "processes cannot be traced in a namespace of their own: {why}\n(hint: {})",
@@ -122,11 +131,8 @@ impl Engine for TraceEngine {
 
     fn refuses(&self, trial: &Trial, scratch: Option<&Path>) -> Option<String> {
         let plan = &trial.plan;
-        if plan.world.pids != Pids::Shared {
-            return Some("the trace engine has no PID worlds yet".to_owned());
-        }
-        if plan.world.files.attr_cache.is_some() || plan.world.files.estale {
-            return Some("the trace engine has no `attr-cache` and `estale` yet".to_owned());
+        if let (true, Some(why)) = (plan.world.pids != Pids::Shared, &self.no_pid_worlds) {
+            return Some(format!("pids cannot be chosen here: {why}"));
         }
         self.host.refuses(plan, scratch)
     }

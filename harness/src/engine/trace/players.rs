@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::process::{Resource, Rlimit};
 
 use super::sys;
+use super::worlds::{self, Worlds};
 use crate::engine::casting::Casting;
 use crate::history::Stream;
 use crate::role::Role;
@@ -45,7 +46,7 @@ pub(crate) struct Start<'a> {
 
 impl Player {
     /// Makes the process, as a tracee that waits for [`Player::go`].
-    pub(crate) fn start(start: &Start<'_>) -> io::Result<Player> {
+    pub(crate) fn start(start: &Start<'_>, worlds: &mut Worlds) -> io::Result<Player> {
         let (out_read, out) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let (err_read, err) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         for theirs in [&out, &err] {
@@ -55,15 +56,17 @@ impl Player {
         let (gate_read, gate) = pipe_with(PipeFlags::CLOEXEC)?;
         let pipes = [pipe_name(&out_read)?, pipe_name(&err_read)?];
         let program = Program::new(&start.casting);
-        let main = sys::fork(|| {
+        let gate_read = File::from(gate_read);
+        let failure = File::from(failure);
+        let role = start.casting.part.role;
+        let main = worlds.fork(role, &|| {
             let ready = prepare(&start.casting, &out, &err);
-            let mut gate = File::from(gate_read);
-            let error = match ready.and_then(|()| gate.read_exact(&mut [0])) {
+            let error = match ready.and_then(|()| (&gate_read).read_exact(&mut [0])) {
                 Ok(()) => program.execute(start.filter),
                 Err(error) => error,
             };
             // The supervisor is the only reader, and knows of the exit in any case.
-            let _ = write!(File::from(failure), "{error}");
+            let _ = write!(&failure, "{error}");
             127
         })?;
         if let Err(error) = sys::seize(main) {
@@ -71,7 +74,7 @@ impl Player {
             return Err(error);
         }
         Ok(Player {
-            role: start.casting.part.role,
+            role,
             main,
             program: start.casting.part.argv.first().cloned().unwrap_or_default(),
             out: Some(out_read.into()),
@@ -203,6 +206,7 @@ fn prepare(casting: &Casting<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()
     rustix::stdio::dup2_stdin(null.as_fd())?;
     rustix::stdio::dup2_stdout(out)?;
     rustix::stdio::dup2_stderr(err)?;
+    worlds::enter(casting.plan.world.pids)?;
     std::env::set_current_dir(casting.ground.subject())?;
     if casting.plan.world.separate_hostname {
         crate::engine::sys::unshare(rustix::thread::UnshareFlags::NEWUTS)?;
@@ -216,11 +220,7 @@ fn prepare(casting: &Casting<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()
         // bomb; the run's own bound is counted by the supervisor.
         let processes = casting.plan.bounds.processes;
         rustix::process::setrlimit(Resource::Nproc, limit(processes.saturating_mul(8)))?;
-        rustix::thread::set_thread_groups(&[])?;
-        let gid = Gid::from_raw(user);
-        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-        let uid = Uid::from_raw(user);
-        rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+        worlds::become_user(user)?;
     }
     // In a user namespace this is what takes the role's capabilities away, at the exec.
     rustix::thread::clear_ambient_capability_set()?;

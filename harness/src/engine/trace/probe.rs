@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::sys::{self, Report, Why};
-use super::{exec, filter};
+use super::{exec, filter, worlds};
 use crate::engine::EngineError;
 use crate::engine::inner::report_and_fail;
 
+/// How the line begins that says why there are no PID worlds; all else works then.
+pub(super) const NO_WORLDS: &str = "no PID worlds: ";
 /// How long the child may take; it makes two system calls.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What the filter's answer to a traced call is replaced with: no pid is this.
@@ -24,7 +26,12 @@ fn step(what: &str) -> impl FnOnce(io::Error) -> EngineError {
 /// `__tracer-probe`: fails, and says why, unless a call can be stopped and answered.
 pub(crate) fn main() -> ExitCode {
     match probe() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            if let Err(error) = worlds::try_out() {
+                println!("{NO_WORLDS}{error}");
+            }
+            ExitCode::SUCCESS
+        }
         Err(error) => report_and_fail(&error),
     }
 }
@@ -33,7 +40,7 @@ fn probe() -> Result<(), EngineError> {
     mount_proc().map_err(|errno| step("mount proc")(errno.into()))?;
     let (gate_read, gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| step("make a pipe")(errno.into()))?;
-    let program = filter::program(false);
+    let program = filter::program();
     let child = sys::fork(|| {
         let mut byte = [0];
         let is_let = rustix::io::read(&gate_read, &mut byte).is_ok();

@@ -61,7 +61,12 @@ fn correct_near(
 }
 
 /// The same for everything below a folder, after the harness has changed files there.
-pub(crate) fn correct_below(folder: &Path, made_at: SystemTime, shown: SystemTime) {
+pub(crate) fn correct_below(
+    folder: &Path,
+    made_at: SystemTime,
+    shown: SystemTime,
+    grain: Option<Nanos>,
+) {
     let mut folders = vec![folder.to_path_buf()];
     let mut looked_at = 0;
     while let Some(folder) = folders.pop() {
@@ -70,12 +75,12 @@ pub(crate) fn correct_below(folder: &Path, made_at: SystemTime, shown: SystemTim
             if looked_at > WALK_MAX {
                 return;
             }
-            correct_near(&entry.path(), false, made_at, shown, None);
+            correct_near(&entry.path(), false, made_at, shown, grain);
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(entry.path());
             }
         }
-        correct_near(&folder, false, made_at, shown, None);
+        correct_near(&folder, false, made_at, shown, grain);
     }
 }
 

@@ -15,7 +15,7 @@ use super::supervisor::{Alarm, Supervisor};
 use super::sys::{self, Stopped, Why};
 use super::thread::{Ask, READS_FREE, State, Thread};
 use super::waits::{self, Deadline};
-use super::{decode, exec, files};
+use super::{decode, exec, files, filter};
 use crate::op::OpKind;
 use crate::role::Role;
 use crate::time::Nanos;
@@ -175,6 +175,7 @@ impl Supervisor<'_> {
                 self.timer_fd(stopped, regs);
             }
             libc::SYS_getrandom => self.give_random(stopped, regs, 0),
+            libc::SYS_sysinfo | libc::SYS_times => self.tell_time(stopped, regs),
             libc::SYS_nanosleep
             | libc::SYS_clock_nanosleep
             | libc::SYS_poll
@@ -186,7 +187,11 @@ impl Supervisor<'_> {
             | libc::SYS_epoll_pwait2
             | libc::SYS_rt_sigtimedwait
             | libc::SYS_futex => self.wait(stopped, regs),
-            libc::SYS_clone | libc::SYS_clone3 => self.make_thread(stopped, regs),
+            libc::SYS_sendmsg | libc::SYS_sendmmsg => self.send(stopped, regs),
+            nr if filter::is_refused(nr) => self.refuse(stopped, regs),
+            libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork | libc::SYS_vfork => {
+                self.make_thread(stopped, regs);
+            }
             libc::SYS_dup2 | libc::SYS_dup3 | libc::SYS_close_range => {
                 self.renumber(stopped, &regs);
             }
@@ -359,6 +364,7 @@ impl Supervisor<'_> {
             }
             State::Working(case) => self.finish(stopped, case),
             State::MakingTimer(asked, domain) => self.made_timer_fd(stopped, *asked, domain),
+            State::Looking(look) => self.looked(stopped, *look),
             _ => drop(stopped.resume(0)),
         }
     }
@@ -416,11 +422,10 @@ impl Supervisor<'_> {
     }
 
     fn make_thread(&mut self, stopped: Stopped, regs: Regs) {
-        if !makes_thread(stopped.tid(), &regs) {
-            let _ = stopped.resume(0);
-            return;
-        }
-        self.queue(stopped, regs, Ask::Thread);
+        let is_thread = makes_thread(stopped.tid(), &regs);
+        let mut faults = self.job.plan.faults.iter();
+        let may_fail = faults.any(|rule| rule.ops.kinds.contains(&OpKind::Thread));
+        self.queue(stopped, regs, if is_thread && may_fail { Ask::Thread } else { Ask::Process });
     }
 
     /// What a call is about, by the names that files have now.
@@ -504,7 +509,10 @@ impl Supervisor<'_> {
             }
         }
         if !files::concerns(&call, &self.ground.dir()) {
-            return self.pass(stopped, regs);
+            if let Some(stopped) = self.look_at_proc(stopped, &regs, &call) {
+                self.pass(stopped, regs);
+            }
+            return;
         }
         if call.kind == OpKind::Other {
             let role = self.role_of(tid);

@@ -8,7 +8,7 @@
 //! - An operation is released only while everything else stands still.
 //! - Time moves only then, except for a thread that does nothing but read the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Stdout};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::attributes::Clients;
 use super::clock::{Clock, Domain};
 use super::filter;
 use super::players::{Player, Start};
@@ -28,16 +29,17 @@ use super::timers::Timer;
 use super::troupe::Troupe;
 use super::vdso::{Shown, Vdso};
 use super::waits::Deadline;
+use super::worlds::Worlds;
 use crate::engine::EngineError;
 use crate::engine::agenda::Occurrence;
 use crate::engine::casting::Casting;
-use crate::engine::court::Court;
+use crate::engine::court::{Court, World};
 use crate::engine::ground::Ground;
 use crate::engine::inner::{pin, read_job, report_and_fail};
 use crate::engine::wire::Job;
 use crate::history::What;
 use crate::moment::Sign;
-use crate::op::{OpId, OpKind};
+use crate::op::OpId;
 use crate::role::Role;
 use crate::time::Nanos;
 
@@ -86,6 +88,10 @@ pub(crate) struct Supervisor<'a> {
     /// By the kernel's number of the eventfd that stands for it.
     pub(crate) timer_fds: BTreeMap<u64, TimerFd>,
     pub(crate) randoms: BTreeMap<Role, Random>,
+    pub(crate) worlds: Worlds,
+    pub(crate) clients: Clients,
+    /// What was told once of a role, and is not told again.
+    pub(crate) noted: BTreeSet<(Role, &'static str)>,
     pub(crate) order: Random,
     filter: Vec<libc::sock_filter>,
     pub(crate) processes: BTreeMap<i32, Process>,
@@ -156,11 +162,11 @@ fn run() -> Result<(), EngineError> {
     }
     rustix::process::umask(rustix::fs::Mode::empty());
     sys::hold_back_reports();
+    let files = &job.plan.world.files;
     let clock = Clock::new(job.plan.world.clock.clone());
-    let troupe = Troupe::new(clock, ground.dir_on_backing());
+    let troupe = Troupe::new(clock, ground.dir_on_backing(), files.mtime_granularity);
     let court = Court::new(&job.plan, &ground, troupe, BufWriter::new(io::stdout()))
         .map_err(|error| step("read the plan")(io::Error::other(error)))?;
-    let threads = job.plan.faults.iter().any(|rule| rule.ops.kinds.contains(&OpKind::Thread));
     let mut supervisor = Supervisor {
         job: &job,
         ground: &ground,
@@ -171,8 +177,11 @@ fn run() -> Result<(), EngineError> {
         timers: BTreeMap::new(),
         timer_fds: BTreeMap::new(),
         randoms: BTreeMap::new(),
+        worlds: Worlds::new(job.plan.world.pids, job.user),
+        noted: BTreeSet::new(),
+        clients: Clients::new(&job.plan.world.files),
         order: Random::new(job.plan.seed, 0),
-        filter: filter::program(threads),
+        filter: filter::program(),
         processes: BTreeMap::new(),
         vdso: Vdso::of_this_kernel().ok(),
         shown: None,
@@ -192,6 +201,8 @@ fn run() -> Result<(), EngineError> {
         over_since: None,
         began: Instant::now(),
     };
+    // The lock directory was made by the machine's clock.
+    supervisor.court.world.changed_files(Nanos::ZERO);
     supervisor.court.happened(Occurrence::Start);
     let ended = supervisor.play();
     supervisor.tear_down();
@@ -300,6 +311,7 @@ impl Supervisor<'_> {
 
     /// Does what is due by now.
     fn catch_up(&mut self) {
+        self.reuse_numbers();
         self.court.do_due();
         self.show_time();
     }
@@ -328,11 +340,12 @@ impl Supervisor<'_> {
         let casting = Casting { part, plan, ground: self.ground, user: self.job.user };
         let start = Start { casting, filter: &self.filter };
         self.court.flush();
-        let mut player = Player::start(&start)
+        let mut player = Player::start(&start, &mut self.worlds)
             .map_err(|source| EngineError::Step { what: format!("start {role}"), source })?;
         let pid = player.main;
         self.threads.insert(pid, Thread::new(pid, role));
-        self.court.record(What::Started { role, pid: pid.unsigned_abs() });
+        let shown = self.born(pid, role).unsigned_abs();
+        self.court.record(What::Started { role, pid: shown });
         let gone = player.go();
         self.court.world.admit(player);
         if let Err(error) = gone {
@@ -351,6 +364,7 @@ impl Supervisor<'_> {
         self.threads.insert(tid, Thread::new(pid, role));
         self.court.world.processes.insert(pid, role);
         self.has_output = true;
+        self.born(tid, role);
         if let Some(stopped) = self.early.remove(&tid) {
             self.stopped(stopped);
         }
@@ -377,6 +391,9 @@ impl Supervisor<'_> {
         self.court.take_output();
         let mut mains = self.court.world.players.iter_mut();
         let main = mains.find(|player| player.main == tid && !player.is_dead);
+        if main.is_some() {
+            self.worlds.vacate(tid, thread.role);
+        }
         match main.map(Player::why_not_started) {
             Some(Some(why)) => self.court.could_not_start(thread.role, &why),
             Some(None) => self.court.bury(thread.role, code, signal),
@@ -634,6 +651,7 @@ impl Supervisor<'_> {
 
     fn tear_down(&mut self) {
         self.court.record_undone();
+        self.report_vacant();
         let dead: Vec<Role> =
             self.court.world.players.iter().filter(|p| p.is_dead).map(|p| p.role).collect();
         let left: Vec<(i32, Role)> =

@@ -235,13 +235,95 @@ pub(crate) fn fork(body: impl FnOnce() -> i32) -> io::Result<i32> {
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => Err(io::Error::last_os_error()),
-        0 => {
-            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(101);
-            // SAFETY: _exit takes a number and does not return.
-            unsafe { libc::_exit(code) }
-        }
+        0 => run_child(body),
         pid => Ok(pid),
     }
+}
+
+/// Where the process that [`fork_as`] makes stands among the PID namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    /// In the namespace of this process's children, under the first of these numbers that is free.
+    Numbered(&'a [i32]),
+    /// In a new namespace, as its init.
+    Init,
+}
+
+/// As [`fork`], under a number of the caller's choice (clone(2), `set_tid`) or in a PID namespace
+/// of its own. EEXIST: every number is taken. EPERM: the user may not choose numbers here.
+///
+/// # Panics
+/// As [`fork`].
+pub(crate) fn fork_as(place: Place<'_>, body: impl FnOnce() -> i32) -> io::Result<i32> {
+    /// `struct clone_args` of version 2 (clone(2)).
+    #[repr(C)]
+    #[derive(Default)]
+    struct Arguments {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+    }
+    let attempt = |flags: c_int, number: Option<&i32>| {
+        let arguments = Arguments {
+            flags: flags as u64,
+            exit_signal: libc::SIGCHLD as u64,
+            set_tid: number.map_or(0, |number| ptr::from_ref(number).expose_provenance() as u64),
+            set_tid_size: u64::from(number.is_some()),
+            ..Arguments::default()
+        };
+        let size = size_of::<Arguments>();
+        // SAFETY: the arguments are live, and ask for a copy of this process with a stack of its
+        // own (no CLONE_VM), as fork does; the assertion below proves that no other thread can
+        // hold a lock.
+        match unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) } {
+            -1 => Err(io::Error::last_os_error()),
+            pid => Ok(pid as i32),
+        }
+    };
+    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
+    assert_eq!(threads.ok(), Some(1), "only a process with one thread may fork");
+    let pid = match place {
+        Place::Init => attempt(libc::CLONE_NEWPID, None)?,
+        Place::Numbered(numbers) => {
+            let mut answer = Err(io::ErrorKind::InvalidInput.into());
+            for number in numbers {
+                answer = attempt(0, Some(number));
+                let is_taken = |error: &io::Error| error.raw_os_error() == Some(libc::EEXIST);
+                if !answer.as_ref().is_err_and(is_taken) {
+                    break;
+                }
+            }
+            answer?
+        }
+    };
+    if pid == 0 { run_child(body) } else { Ok(pid) }
+}
+
+/// What a new child does, and no more.
+fn run_child(body: impl FnOnce() -> i32) -> ! {
+    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(101);
+    // SAFETY: _exit takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Closes every descriptor of a child that runs our own code to its end.
+pub(crate) fn close_everything() {
+    // SAFETY: close_range takes numbers; nothing that this process does from now on uses a
+    // descriptor, and it ends without dropping what owned one.
+    unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
+}
+
+/// Lets the kernel reap this process's children (wait(2), "SIGCHLD is ignored").
+pub(crate) fn never_wait_for_children() {
+    // SAFETY: SIG_IGN installs no handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
 /// Runs another program in this process; returns only if that failed.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::arch_x86_64::Regs;
 use super::clock::Domain;
 use super::decode::Call;
+use super::procfs::Look;
 use super::sys::Stopped;
 use super::waits::{Deadline, Wait};
 use crate::op::Op;
@@ -30,8 +31,10 @@ pub(crate) enum Ask {
     Files(Box<Call>),
     /// To write these bytes to the witness.
     Witness(Vec<u8>),
-    /// To make a thread.
+    /// To make a thread, where the plan has faults for that.
     Thread,
+    /// To make a process, or a thread: in turn, so that their numbers are the same in every run.
+    Process,
 }
 
 /// What is done when an operation has been carried out.
@@ -79,6 +82,8 @@ pub(crate) enum State {
     Held(Stopped, Box<Case>),
     /// An operation is being carried out.
     Working(Box<Case>),
+    /// A call is being made that tells a time.
+    Looking(Box<Look>),
 }
 
 /// One thread.
@@ -152,9 +157,11 @@ impl Thread {
     pub(crate) fn is_ours(&self) -> bool {
         match self.state {
             State::Gate(..) | State::Held(..) | State::Spinning(..) | State::Stopped => true,
-            State::Running | State::Waiting(_) | State::Working(_) | State::MakingTimer(..) => {
-                false
-            }
+            State::Running
+            | State::Waiting(_)
+            | State::Working(_)
+            | State::Looking(_)
+            | State::MakingTimer(..) => false,
         }
     }
 

@@ -98,7 +98,9 @@ impl Supervisor<'_> {
             };
             timer.value = u64::from_ne_bytes(bytes[..8].try_into().expect("8 bytes of 20"));
             timer.signal = if int(12) == SIGEV_NONE { 0 } else { int(8) };
-            timer.thread = if int(12) & SIGEV_THREAD_ID != 0 { int(16) } else { 0 };
+            if int(12) & SIGEV_THREAD_ID != 0 {
+                timer.thread = self.worlds.ours(self.role_of(tid), int(16)).ok_or(libc::EINVAL)?;
+            }
         }
         sys::write_memory(tid, regs.arg(2), &id.to_ne_bytes()).map_err(|_| libc::EFAULT)?;
         self.timers.insert((pid, id), timer);

@@ -31,23 +31,17 @@ pub(crate) struct Troupe {
     pub(crate) files_state: u64,
     /// The lock directory.
     dir: PathBuf,
+    /// Times of files are multiples of this.
+    grain: Option<Nanos>,
 }
 
 impl Troupe {
     /// Nobody, at the start of a run.
-    pub(crate) fn new(clock: Clock, dir: PathBuf) -> Troupe {
+    pub(crate) fn new(clock: Clock, dir: PathBuf, grain: Option<Nanos>) -> Troupe {
         let (processes, stopped, dying) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let folders = Folders::default();
-        Troupe {
-            clock,
-            players: Vec::new(),
-            processes,
-            stopped,
-            dying,
-            folders,
-            files_state: 0,
-            dir,
-        }
+        let (players, files_state) = (Vec::new(), 0);
+        Troupe { clock, players, processes, stopped, dying, folders, files_state, dir, grain }
     }
 
     /// Takes in a role that was started.
@@ -154,7 +148,7 @@ impl World for Troupe {
         let made_at = SystemTime::now().checked_sub(Duration::from(back));
         let shown = self.clock.stamp().checked_sub(Duration::from(back));
         if let (Some(made_at), Some(shown)) = (made_at, shown) {
-            stamps::correct_below(&self.dir, made_at, shown);
+            stamps::correct_below(&self.dir, made_at, shown, self.grain);
         }
     }
 
