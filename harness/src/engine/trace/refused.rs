@@ -104,7 +104,8 @@ fn passed(control: &[u8]) -> Vec<i32> {
             passed.extend(data.chunks_exact(4).map(int));
         }
         // The next one begins at a multiple of 8.
-        rest = rest.get(length.next_multiple_of(8)..).unwrap_or_default();
+        let next = length.checked_next_multiple_of(8).unwrap_or(usize::MAX);
+        rest = rest.get(next..).unwrap_or_default();
     }
     passed
 }
