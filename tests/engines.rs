@@ -14,7 +14,7 @@ use serde_json::Value;
 /// One lock that holds everywhere, one that is caught, one that knows no heartbeat.
 const SUBJECTS: &[&str] = &["reference", "zoo@swallowed-beat", "flock"];
 /// The part of the suite that is compared by default.
-const SAMPLE: &str = "hash:1/16";
+const SAMPLE: &str = "hash:1/32";
 
 /// What a run came to, as far as engines must agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
