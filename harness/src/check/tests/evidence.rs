@@ -101,8 +101,8 @@ fn what_the_owner_removed_itself_nobody_stole() {
 fn what_vanished_unseen_is_nobodys_doing() {
     let verdict = entered_beside(|script| {
         let gone = Err(crate::op::Errno(libc::ENOENT));
-        script.does(C1, OpKind::Stat, LOCK, gone, |_, _, _| {});
-        script.does(C1, OpKind::Stat, BEAT, gone, |_, _, _| {}).takes(C1, 20);
+        // Its folder is there still; what was in it is not.
+        script.does(C1, OpKind::Stat, BEAT, gone, |_, _, _| {});
     });
     assert!(steals(&verdict).is_empty(), "{verdict:?}");
 }
@@ -177,6 +177,17 @@ fn a_folder_that_is_moved_into_place_takes_what_is_in_it_along() {
     assert_eq!(steals(&verdict), [[HOLDER, C1]]);
     let steal = verdict.findings.iter().find(|one| one.kind == Kind::UnprovenSteal);
     assert!(steal.is_some_and(|one| one.story.contains("removed resource.lock/beat")));
+}
+
+#[test]
+fn an_event_strikes_what_was_moved_into_place_with_its_folder() {
+    let mut script = Script::new();
+    script.with_event(1, Deed::Remove(Target::Heartbeat), "remove heartbeat");
+    script.at(0).makes(HOLDER, OpKind::Mkdir, "new", 10);
+    script.makes(HOLDER, OpKind::Create, "new/beat", 11);
+    script.moves(HOLDER, OpKind::Rename, ["new", LOCK], 10).says(HOLDER, "entered").polls(C1);
+    script.at(1000).done(1).at(2000).says(C1, "entered").at(3000).goes(C1).at(6000).goes(HOLDER);
+    assert!(steals(&script.verdict()).is_empty());
 }
 
 /// flock(1) and its kin: the file stays, and the kernel says whose it is.
