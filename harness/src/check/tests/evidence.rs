@@ -288,3 +288,21 @@ fn the_owner_that_is_stopped_meanwhile_lives() {
     let steal = verdict.findings.iter().find(|one| one.kind == Kind::UnprovenSteal);
     assert!(steal.is_some_and(|one| (one.stopped_ms - 1000.0).abs() < 1e-9), "{verdict:?}");
 }
+
+#[test]
+fn a_removal_that_was_held_back_hits_what_is_there_when_it_goes_on() {
+    // It began when the dead owner's folder was there; by now the name is contender-1's.
+    let mut script = Script::new();
+    script.with_c2().at(0).takes(HOLDER, 10).says(HOLDER, "entered").at(500).killed(HOLDER);
+    script.dies(HOLDER).at(600).acts(C2, OpKind::Unlink, BEAT, 11).waits(
+        C2,
+        OpKind::Rmdir,
+        LOCK,
+        10,
+    );
+    script.at(700).acts(C1, OpKind::Rmdir, LOCK, 10).takes(C1, 20).says(C1, "entered").at(900);
+    script.goes_on(C2, OpKind::Rmdir, LOCK, 10).takes(C2, 30).says(C2, "entered");
+    script.at(1900).goes(C1).at(2000).goes(C2);
+    let verdict = script.verdict();
+    assert_eq!(steals(&verdict), [[C1, C2]], "{verdict:?}");
+}
