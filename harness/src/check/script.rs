@@ -174,6 +174,31 @@ impl Script {
         })
     }
 
+    /// Begins what is held back for now.
+    pub(crate) fn waits(&mut self, role: Role, kind: OpKind, path: &str, ino: u64) -> &mut Script {
+        let mut op = self.op(role, kind, path);
+        op.ino = Some(ino);
+        self.push(What::Waiting { op, fault: Some(1) })
+    }
+
+    /// What was held back last goes on, and works: its inode is what was there when it began.
+    pub(crate) fn goes_on(
+        &mut self,
+        role: Role,
+        kind: OpKind,
+        path: &str,
+        ino: u64,
+    ) -> &mut Script {
+        let begun = self.history.events.iter().rev().find_map(|event| match &event.what {
+            What::Waiting { op, .. } => Some(op.id),
+            _ => None,
+        });
+        let id = begun.expect("something was held back");
+        self.does(role, kind, path, Ok(0), |op, outcome, _| {
+            (op.id, op.ino, outcome.ino) = (id, Some(ino), Some(ino));
+        })
+    }
+
     /// Takes a mkdir lock: its folder gets this inode, the beat in it the next one.
     pub(crate) fn takes(&mut self, role: Role, ino: u64) -> &mut Script {
         self.makes(role, OpKind::Mkdir, LOCK, ino).makes(role, OpKind::Create, BEAT, ino + 1)

@@ -8,7 +8,7 @@ use crate::check::view::{Hold, Point};
 use crate::fault::Target;
 use crate::fault::matching::{Files, compile};
 use crate::history::{Event, What};
-use crate::op::{Errno, Op, OpKind, Outcome};
+use crate::op::{Errno, Op, OpId, OpKind, Outcome};
 use crate::plan::{Deed, Plan};
 use crate::role::Role;
 use crate::witness::Said;
@@ -32,6 +32,8 @@ pub(super) struct Keeper<'a> {
     inodes: BTreeMap<u64, FileId>,
     records: BTreeMap<Claim, Record>,
     moved: usize,
+    /// Operations that did not go on at once: what they were shown at first may be another's by now.
+    delayed: BTreeSet<OpId>,
     ledger: Ledger,
 }
 
@@ -59,6 +61,7 @@ impl<'a> Keeper<'a> {
             inodes: BTreeMap::new(),
             records: BTreeMap::new(),
             moved: 0,
+            delayed: BTreeSet::new(),
             ledger: Ledger::default(),
         }
     }
@@ -83,6 +86,9 @@ impl<'a> Keeper<'a> {
             What::Exited { role, .. } => self.close(*role),
             What::Witness { role, said } => self.hear(*role, said, point),
             What::Op { op, outcome, fault } => self.see(op, outcome, fault.is_some(), point),
+            What::Waiting { op, .. } => {
+                self.delayed.insert(op.id);
+            }
             What::Done { event, .. } => self.strike(*event, point),
             _ => {}
         }
@@ -214,6 +220,9 @@ impl<'a> Keeper<'a> {
             return by_inode;
         }
         let by_name = self.names.get(op.path()).copied();
+        if self.delayed.remove(&op.id) {
+            return by_name;
+        }
         match (op.ino, by_name) {
             (Some(_), Some(named)) if by_inode == Some(named) => Some(named),
             (Some(ino), Some(named)) => {

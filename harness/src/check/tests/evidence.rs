@@ -101,8 +101,8 @@ fn what_the_owner_removed_itself_nobody_stole() {
 fn what_vanished_unseen_is_nobodys_doing() {
     let verdict = entered_beside(|script| {
         let gone = Err(crate::op::Errno(libc::ENOENT));
-        script.does(C1, OpKind::Stat, LOCK, gone, |_, _, _| {});
-        script.does(C1, OpKind::Stat, BEAT, gone, |_, _, _| {}).takes(C1, 20);
+        // Its folder is there still; what was in it is not.
+        script.does(C1, OpKind::Stat, BEAT, gone, |_, _, _| {});
     });
     assert!(steals(&verdict).is_empty(), "{verdict:?}");
 }
@@ -177,6 +177,17 @@ fn a_folder_that_is_moved_into_place_takes_what_is_in_it_along() {
     assert_eq!(steals(&verdict), [[HOLDER, C1]]);
     let steal = verdict.findings.iter().find(|one| one.kind == Kind::UnprovenSteal);
     assert!(steal.is_some_and(|one| one.story.contains("removed resource.lock/beat")));
+}
+
+#[test]
+fn an_event_strikes_what_was_moved_into_place_with_its_folder() {
+    let mut script = Script::new();
+    script.with_event(1, Deed::Remove(Target::Heartbeat), "remove heartbeat");
+    script.at(0).makes(HOLDER, OpKind::Mkdir, "new", 10);
+    script.makes(HOLDER, OpKind::Create, "new/beat", 11);
+    script.moves(HOLDER, OpKind::Rename, ["new", LOCK], 10).says(HOLDER, "entered").polls(C1);
+    script.at(1000).done(1).at(2000).says(C1, "entered").at(3000).goes(C1).at(6000).goes(HOLDER);
+    assert!(steals(&script.verdict()).is_empty());
 }
 
 /// flock(1) and its kin: the file stays, and the kernel says whose it is.
@@ -276,4 +287,22 @@ fn the_owner_that_is_stopped_meanwhile_lives() {
     });
     let steal = verdict.findings.iter().find(|one| one.kind == Kind::UnprovenSteal);
     assert!(steal.is_some_and(|one| (one.stopped_ms - 1000.0).abs() < 1e-9), "{verdict:?}");
+}
+
+#[test]
+fn a_removal_that_was_held_back_hits_what_is_there_when_it_goes_on() {
+    // It began when the dead owner's folder was there; by now the name is contender-1's.
+    let mut script = Script::new();
+    script.with_c2().at(0).takes(HOLDER, 10).says(HOLDER, "entered").at(500).killed(HOLDER);
+    script.dies(HOLDER).at(600).acts(C2, OpKind::Unlink, BEAT, 11).waits(
+        C2,
+        OpKind::Rmdir,
+        LOCK,
+        10,
+    );
+    script.at(700).acts(C1, OpKind::Rmdir, LOCK, 10).takes(C1, 20).says(C1, "entered").at(900);
+    script.goes_on(C2, OpKind::Rmdir, LOCK, 10).takes(C2, 30).says(C2, "entered");
+    script.at(1900).goes(C1).at(2000).goes(C2);
+    let verdict = script.verdict();
+    assert_eq!(steals(&verdict), [[C1, C2]], "{verdict:?}");
 }

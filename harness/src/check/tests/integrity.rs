@@ -125,6 +125,26 @@ fn a_beat_on_the_ghost_of_ones_own_file_refreshes_nothing() {
 }
 
 #[test]
+fn a_beat_on_a_file_of_the_heir_that_lost_its_name_is_seen_by_nobody() {
+    let verdict = displaced(|script| {
+        script.done(1);
+        script.does(HOLDER, OpKind::Utimes, BEAT, Ok(0), |op, _, _| {
+            (op.ino, op.by_descriptor, op.unlinked) = (Some(21), true, true);
+        });
+    });
+    assert_eq!(touches(&verdict), []);
+}
+
+#[test]
+fn a_file_that_nobody_was_seen_to_make_is_nobodys() {
+    // The name is the heir's; what is there now has another inode.
+    let verdict = displaced(|script| {
+        script.acts(HOLDER, OpKind::Utimes, BEAT, 99).acts(HOLDER, OpKind::Unlink, BEAT, 99);
+    });
+    assert_eq!(touches(&verdict), []);
+}
+
+#[test]
 fn a_contender_that_tries_whether_it_may_write_refreshes_nothing() {
     let mut script = Script::new();
     script.at(0).takes(HOLDER, 10).says(HOLDER, "entered").polls(C1);
