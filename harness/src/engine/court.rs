@@ -371,6 +371,14 @@ impl<W: World, O: Scribe> Court<W, O> {
         }
     }
 
+    /// Whether a held operation hangs or is slow, rather than that its process is stopped.
+    pub(crate) fn hangs(&self, op: OpId) -> bool {
+        let fault = self.held_by.get(&op);
+        let mut faults = self.plan.faults.iter();
+        let rule = faults.find(|rule| fault.is_some_and(|number| *number == rule.number));
+        rule.is_some_and(|rule| matches!(rule.effect, Effect::Hang(_) | Effect::Delay(_)))
+    }
+
     fn let_go(&mut self, op: OpId) {
         if self.held_by.remove(&op).is_some() {
             self.releases.push(op);

@@ -17,21 +17,12 @@ pub struct Exception {
 }
 
 /// All of them.
-pub const EXCEPTIONS: &[Exception] = &[
-    Exception {
-        scenario: "pause/everybody",
-        subject: "zoo@*",
-        reason: "who runs first after everybody wakes is the kernel's choice on fuse, and the \
+pub const EXCEPTIONS: &[Exception] = &[Exception {
+    scenario: "pause/everybody",
+    subject: "zoo@*",
+    reason: "who runs first after everybody wakes is the kernel's choice on fuse, and the \
                  seed's on trace: a lock that loses only one of these races shows it only there",
-    },
-    Exception {
-        scenario: "delay/slow-acquisition",
-        subject: "zoo@*",
-        reason: "a path is looked up before an operation is delayed on fuse, as on a slow disk, \
-                 and after it on trace: if the folder was replaced meanwhile, trace creates in \
-                 the new one, and fuse fails with ENOENT",
-    },
-];
+}];
 
 impl Exception {
     /// Whether this case is meant.

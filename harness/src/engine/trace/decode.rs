@@ -41,6 +41,8 @@ pub(crate) struct Resolved {
     pub(crate) unlinked: bool,
     /// The descriptor that named it.
     pub(crate) fd: Option<i32>,
+    /// Where the thread keeps the path that named it.
+    pub(crate) text_at: Option<u64>,
 }
 
 /// A call on files.
@@ -219,8 +221,8 @@ fn resolve(
     match named {
         Named::Descriptor(fd) => open(fd),
         Named::Path { at, path: 0, .. } => open(at),
-        Named::Path { at, path, follow } => {
-            let text = read_path(tid, path)?;
+        Named::Path { at, path: path_at, follow } => {
+            let text = read_path(tid, path_at)?;
             if text.as_os_str().is_empty() {
                 return open(at);
             }
@@ -229,7 +231,11 @@ fn resolve(
             } else {
                 folders.resolve(tid, &folder(tid, at)?.join(text), follow)
             };
-            Some((Resolved { path, by_descriptor: false, unlinked: false, fd: None }, meta))
+            let text_at = Some(path_at);
+            Some((
+                Resolved { path, by_descriptor: false, unlinked: false, fd: None, text_at },
+                meta,
+            ))
         }
     }
 }
@@ -243,7 +249,13 @@ pub(crate) fn link(tid: i32, fd: i32) -> Option<PathBuf> {
 pub(crate) fn open_file(tid: i32, fd: i32) -> Option<Resolved> {
     if fd == HERE {
         let path = folder(tid, fd)?;
-        return Some(Resolved { path, by_descriptor: true, unlinked: false, fd: None });
+        return Some(Resolved {
+            path,
+            by_descriptor: true,
+            unlinked: false,
+            fd: None,
+            text_at: None,
+        });
     }
     file_of(&link(tid, fd)?, fd)
 }
@@ -256,7 +268,13 @@ pub(crate) fn file_of(link: &std::path::Path, fd: i32) -> Option<Resolved> {
     }
     let alive = bytes.strip_suffix(b" (deleted)");
     let path = PathBuf::from(OsString::from_vec(alive.unwrap_or(bytes).to_vec()));
-    Some(Resolved { path, by_descriptor: true, unlinked: alive.is_some(), fd: Some(fd) })
+    Some(Resolved {
+        path,
+        by_descriptor: true,
+        unlinked: alive.is_some(),
+        fd: Some(fd),
+        text_at: None,
+    })
 }
 
 fn folder(tid: i32, at: i32) -> Option<PathBuf> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::arch_x86_64::Regs;
 use super::decode::{self, Call, Resolved};
+use super::pins::{GoesOn, Pin};
 use super::supervisor::Supervisor;
 use super::sys::{self, Stopped};
 use super::thread::{After, Ask, Case, State};
@@ -196,6 +197,12 @@ impl Supervisor<'_> {
         let is_as_asked = ruling == Ruling::Proceed;
         let regs = match apply(tid, &mut case, ruling) {
             Step::Wait => {
+                if let Some(call) = &case.call
+                    && self.court.hangs(case.op.id)
+                    && let Some(pin) = Pin::of(&case.op, call)
+                {
+                    self.pins.insert(case.op.id, pin);
+                }
                 if let Some(thread) = self.threads.get_mut(&tid) {
                     thread.state = State::Held(stopped, case);
                 }
@@ -224,10 +231,42 @@ impl Supervisor<'_> {
         match std::mem::replace(&mut thread.state, State::Running) {
             State::Held(stopped, case) => {
                 self.court.world.files_state += 1;
-                self.rule(stopped, case, Ruling::Proceed);
+                match self.pins.remove(&case.op.id) {
+                    Some(pin) => self.go_on_pinned(stopped, case, &pin),
+                    None => self.rule(stopped, case, Ruling::Proceed),
+                }
             }
             other => thread.state = other,
         }
+    }
+
+    /// Carries out an operation that had found its files before it was held.
+    fn go_on_pinned(&mut self, stopped: Stopped, mut case: Box<Case>, pin: &Pin) {
+        let tid = stopped.tid();
+        let mut regs = case.regs;
+        let (told, effect) = match pin.let_go(tid, &case.op, &case.regs) {
+            GoesOn::With(there) if there.fingerprint() == regs.fingerprint() => {
+                return self.rule(stopped, case, Ruling::Proceed);
+            }
+            GoesOn::With(there) => {
+                case.after = After::Redirected;
+                if let Some(thread) = self.threads.get_mut(&tid) {
+                    thread.state = State::Working(case);
+                }
+                self.show_time();
+                // Fails only if the thread was killed; its end is reported.
+                if stopped.set_regs(&there).is_ok() {
+                    let _ = stopped.resume_to_exit();
+                }
+                return;
+            }
+            GoesOn::Fails(errno) => (Err(errno), false),
+            GoesOn::OnGhost => (Ok(0), true),
+        };
+        regs.skip(told.map_or_else(|errno| -i64::from(errno), |_: u64| 0));
+        let ino = case.op.ino;
+        self.court.settle(case.op, told, effect, ino);
+        self.resume_with(stopped, &regs);
     }
 
     /// An operation has returned: writes down what came of it, and what the process is told.
@@ -252,6 +291,8 @@ impl Supervisor<'_> {
             let seen = if effect { self.stamp(tid, &call, case.op.kind) } else { None };
             self.learn(tid, &case, &call, real);
             let target = call.second.as_ref().unwrap_or(&call.first);
+            // Where the call was sent elsewhere, its path may name another file by now.
+            let seen = seen.filter(|_| case.after != After::Redirected);
             ino = seen.or_else(|| attributes(tid, target)).map(|meta| meta.ino()).or(case.op.ino);
             if case.op.kind == OpKind::Statfs && effect {
                 self.show_space(tid, &case.regs);

@@ -34,6 +34,7 @@ mod files;
 mod filter;
 mod folders;
 pub(crate) mod outside;
+mod pins;
 mod players;
 mod probe;
 mod process;

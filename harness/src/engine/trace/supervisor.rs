@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::attributes::Clients;
 use super::clock::{Clock, Domain};
 use super::filter;
+use super::pins::Pin;
 use super::players::{Player, Start};
 use super::process::Process;
 use super::random::Random;
@@ -95,6 +96,8 @@ pub(crate) struct Supervisor<'a> {
     pub(crate) order: Random,
     filter: Vec<libc::sock_filter>,
     pub(crate) processes: BTreeMap<i32, Process>,
+    /// What held operations had found.
+    pub(crate) pins: BTreeMap<OpId, Pin>,
     /// `None`: this machine's cannot be changed, so every look at a clock stops.
     pub(crate) vdso: Option<Vdso>,
     /// Which state of the clocks the processes were shown.
@@ -183,6 +186,7 @@ fn run() -> Result<(), EngineError> {
         order: Random::new(job.plan.seed, 0),
         filter: filter::program(),
         processes: BTreeMap::new(),
+        pins: BTreeMap::new(),
         vdso: Vdso::of_this_kernel().ok(),
         shown: None,
         traps_clocks: false,

@@ -48,6 +48,8 @@ pub(crate) enum After {
     Claim(u64),
     /// Nothing happened to the file, whatever the kernel did instead.
     Pretend,
+    /// The answer is the kernel's, but the call was made with another path.
+    Redirected,
 }
 
 /// An operation on its way.
