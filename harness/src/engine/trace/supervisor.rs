@@ -313,10 +313,22 @@ impl Supervisor<'_> {
             && self.threads.values().all(Thread::is_ours)
     }
 
+    /// Their threads are about to report; until then they do not stand still.
+    fn expect_the_continued(&mut self) {
+        for pid in std::mem::take(&mut self.court.world.continued) {
+            for thread in self.threads.values_mut().filter(|thread| thread.pid == pid) {
+                if matches!(thread.state, State::Stopped) {
+                    thread.state = State::Running;
+                }
+            }
+        }
+    }
+
     /// Does what is due by now.
     fn catch_up(&mut self) {
         self.reuse_numbers();
         self.court.do_due();
+        self.expect_the_continued();
         self.show_time();
     }
 

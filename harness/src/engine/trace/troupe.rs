@@ -24,6 +24,8 @@ pub(crate) struct Troupe {
     pub(crate) processes: BTreeMap<i32, Role>,
     /// Processes that the plan has stopped.
     pub(crate) stopped: BTreeSet<i32>,
+    /// Processes that were just told to go on, and have not been heard of since.
+    pub(crate) continued: Vec<i32>,
     /// Processes that were killed, and whose end is not reported yet.
     pub(crate) dying: BTreeSet<i32>,
     pub(crate) folders: Folders,
@@ -41,7 +43,18 @@ impl Troupe {
         let (processes, stopped, dying) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let folders = Folders::default();
         let (players, files_state) = (Vec::new(), 0);
-        Troupe { clock, players, processes, stopped, dying, folders, files_state, dir, grain }
+        Troupe {
+            clock,
+            players,
+            processes,
+            stopped,
+            continued: Vec::new(),
+            dying,
+            folders,
+            files_state,
+            dir,
+            grain,
+        }
     }
 
     /// Takes in a role that was started.
@@ -116,6 +129,7 @@ impl World for Troupe {
         let (theirs, others): (BTreeSet<i32>, _) =
             self.stopped.iter().partition(|pid| is_theirs(pid));
         self.stopped = others;
+        self.continued.extend(&theirs);
         for pid in theirs {
             sys::kill(pid, libc::SIGCONT);
         }
