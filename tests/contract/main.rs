@@ -47,7 +47,9 @@ fn the_trace_engine_keeps_its_promises() {
     assert_eq!(broken(promises(&Bench { engine: &*engine, worker: 0 })), []);
 }
 
+// Alone: its fork bombs are bounded by how many processes their user has on the whole machine.
 #[test]
+#[serial_test::serial(fuse)]
 fn the_fuse_engine_keeps_its_promises() {
     let Some(engine) = engine("fuse") else { return };
     assert_eq!(broken(promises(&Bench { engine: &*engine, worker: 1 })), []);

@@ -78,6 +78,7 @@ fn the_trace_engine_keeps_its_promises_to_an_ordinary_user() {
 /// The fuse device is root's on some machines and everybody's on others. A device file of our own
 /// in a mount namespace of our own, open to everybody, is a machine of the second kind.
 #[test]
+#[serial_test::serial(fuse)]
 fn the_fuse_engine_keeps_its_promises_to_an_ordinary_user() {
     if !can_become_nobody() || is_missing("setpriv", "fuse") || is_missing("unshare", "fuse") {
         return;

@@ -216,10 +216,8 @@ fn prepare(casting: &Casting<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()
     rustix::process::setrlimit(Resource::Core, limit(0))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if let Some(user) = casting.user {
-        // Counted for each user over the whole machine (getrlimit(2)), so it only stops a fork
-        // bomb; the run's own bound is counted by the supervisor.
-        let processes = casting.plan.bounds.processes;
-        rustix::process::setrlimit(Resource::Nproc, limit(processes.saturating_mul(8)))?;
+        // No RLIMIT_NPROC: that counts a user's processes over the whole machine, so one run would
+        // fail because of another. The supervisor stops every new process, and counts.
         worlds::become_user(user)?;
     }
     // In a user namespace this is what takes the role's capabilities away, at the exec.

@@ -50,6 +50,8 @@ const HOUSEKEEPING: Duration = Duration::from_millis(20);
 const REPORTS_MAX: usize = 256;
 /// How long, in virtual time, processes that a role left behind may take to end.
 const LEFTOVER_GRACE: Nanos = Nanos::from_ms(300);
+/// How many threads the processes of a run may have, on average, at its bound of processes.
+const THREADS_PER_PROCESS: u64 = 64;
 /// How long killed processes may take to be gone.
 const KILL_WAIT: Duration = Duration::from_secs(5);
 /// Somebody who computes this long without a stop may be waiting for the clock to move.
@@ -272,6 +274,9 @@ impl Supervisor<'_> {
     /// Takes what there is to know of the tracees, within a bound; whether there was anything.
     fn take_reports(&mut self) -> Result<bool, EngineError> {
         for taken in 0..REPORTS_MAX {
+            if self.court.stop.is_some() {
+                break;
+            }
             let is_all = taken > 0 && self.stands_still();
             let report = if is_all {
                 None
@@ -380,6 +385,7 @@ impl Supervisor<'_> {
         self.threads.insert(tid, Thread::new(pid, role));
         self.court.world.processes.insert(pid, role);
         self.has_output = true;
+        self.count_processes();
         self.born(tid, role);
         if let Some(stopped) = self.early.remove(&tid) {
             self.stopped(stopped);
@@ -652,7 +658,6 @@ impl Supervisor<'_> {
     fn keep_house(&mut self) {
         self.court.flush();
         let bounds = self.court.plan().bounds;
-        let processes = self.court.world.processes.len() as u64;
         let over = |bound: String| Some(format!("it ran into its bound of {bound}"));
         if harness_is_gone() {
             self.court.stop = Some("the run was interrupted".to_owned());
@@ -660,8 +665,20 @@ impl Supervisor<'_> {
             self.court.stop = over(format!("{} (virtual or real time)", bounds.wall));
         } else if self.court.is_full() {
             self.court.stop = over(format!("{} events", bounds.events));
-        } else if processes > bounds.processes {
-            self.court.stop = over(format!("{} processes", bounds.processes));
+        }
+    }
+
+    /// Every new process and thread stops for us first, so none is made beyond the bound.
+    fn count_processes(&mut self) {
+        let bound = self.court.plan().bounds.processes;
+        let processes = self.court.world.processes.len() as u64;
+        let threads = self.threads.len() as u64;
+        if processes > bound {
+            let why = format!("it ran into its bound of {bound} processes");
+            self.court.stop.get_or_insert(why);
+        } else if threads > bound.saturating_mul(THREADS_PER_PROCESS) {
+            let why = format!("it ran into its bound of {THREADS_PER_PROCESS} threads a process");
+            self.court.stop.get_or_insert(why);
         }
     }
 
