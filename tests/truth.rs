@@ -176,6 +176,20 @@ fn proper_lockfile_is_told_too_late_on_a_coarse_grid() {
     assert!((650.0..=800.0).contains(&overlap), "measured from outside: 700 to 750 ms: {overlap}");
 }
 
+/// A hung beat is noticed by nobody: the heir enters at the holder's back, and no word is said.
+#[test]
+fn a_hung_beat_of_proper_lockfile_is_silent() {
+    if !engines().contains(&"trace") {
+        return;
+    }
+    let (scenario, subject) = ("hang/past-the-end", "proper-lockfile@default");
+    let truth = Truth::of("trace", &[scenario, "--subject", subject]);
+    if truth.is_skipped(subject) {
+        return;
+    }
+    truth.is_violated(scenario, subject, &["double-held", "silent"]);
+}
+
 /// A lock without a heartbeat: what needs one is skipped with the reason, a removed name is a
 /// recorded gap, and a dead owner is followed.
 #[test]

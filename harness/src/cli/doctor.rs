@@ -146,6 +146,15 @@ fn examine() -> Vec<Line> {
             remedy: "as for ptrace and the namespaces",
         },
         Line {
+            name: "PID worlds",
+            found: TraceEngine::probe().and_then(|engine| match engine.lacks_pid_worlds() {
+                None => Ok("a process was made with the number that was asked for".to_owned()),
+                Some(why) => Err(why.to_owned()),
+            }),
+            costs: "scenarios with `[world] pids` are skipped: equal and reused process numbers",
+            remedy: "be root, or allow user namespaces; a kernel since 5.5 (clone3, set_tid)",
+        },
+        Line {
             name: "vDSO",
             found: try_vdso()
                 .map(|()| "its clocks can be replaced".to_owned())

@@ -9,6 +9,7 @@ use super::engines::Engines;
 use super::exit::Exit;
 use super::paint::Paint;
 use crate::engine::Stop;
+use crate::engine::exceptions::exception;
 use crate::setup::{self, printable};
 
 /// Prints one line a case; with `--explain`, what it is about and what it is for as well.
@@ -75,6 +76,9 @@ fn show(
     let _ = writeln!(shown, "    covers: {}", covers.join(", "));
     if let Ok(engine) = carried {
         let _ = writeln!(shown, "    engine: {engine}");
+    }
+    if let Some(exception) = exception(&case.name, &case.label) {
+        let _ = writeln!(shown, "    the engines may differ: {}", exception.reason);
     }
     for warning in case.trial.iter().flat_map(|trial| &trial.warnings) {
         let _ = writeln!(shown, "    note: {}", printable(warning));

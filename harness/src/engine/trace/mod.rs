@@ -121,6 +121,15 @@ impl TraceEngine {
     }
 }
 
+impl TraceEngine {
+    /// Why roles cannot have PID namespaces and process numbers of their choice here, if they
+    /// cannot: scenarios with `[world] pids` are then skipped.
+    #[must_use]
+    pub fn lacks_pid_worlds(&self) -> Option<&str> {
+        self.no_pid_worlds.as_deref()
+    }
+}
+
 impl Engine for TraceEngine {
     fn name(&self) -> &'static str {
         "trace"
