@@ -24,7 +24,7 @@ use super::players::{Player, Start};
 use super::process::Process;
 use super::random::Random;
 use super::sys::{self, Report, Stopped};
-use super::thread::{State, Thread};
+use super::thread::{self, State, Thread};
 use super::timerfd::TimerFd;
 use super::timers::Timer;
 use super::troupe::Troupe;
@@ -108,6 +108,8 @@ pub(crate) struct Supervisor<'a> {
     traps_clocks: bool,
     /// Whether a thread that stands still for us may have been killed since it was last looked at.
     pub(crate) fears_deaths: bool,
+    /// Whether the kernel says where a thread sleeps.
+    knows_places: bool,
     /// Whether a role may have printed something.
     pub(crate) has_output: bool,
     pub(crate) ops: u64,
@@ -193,6 +195,8 @@ fn run() -> Result<(), EngineError> {
         shown: None,
         traps_clocks: false,
         fears_deaths: false,
+        // The init of the run waits for us.
+        knows_places: thread::tells_places(1),
         has_output: true,
         ops: 0,
         owed: Nanos::ZERO,
@@ -240,12 +244,11 @@ impl Supervisor<'_> {
             }
             self.catch_up();
             if !self.stands_still() {
-                if !is_news && !had_cpu {
-                    had_cpu = true;
+                if is_news || !had_cpu {
+                    had_cpu = !is_news;
                     self.step_aside();
                     continue;
                 }
-                had_cpu = !is_news;
                 if !self.is_quiet() {
                     self.watch_the_busy();
                     self.step_aside();
@@ -433,14 +436,14 @@ impl Supervisor<'_> {
         for thread in self.threads.values() {
             *sizes.entry(thread.pid).or_default() += 1;
         }
-        let fears_deaths = self.fears_deaths;
+        let (fears_deaths, knows_places) = (self.fears_deaths, self.knows_places);
         let before = sys::switches();
         let is_quiet = self.threads.iter_mut().all(|(tid, thread)| {
             if thread.is_ours() {
                 return !fears_deaths || thread.is_really_stopped(*tid);
             }
             let leads_others = *tid == thread.pid && sizes.get(tid).is_some_and(|size| *size > 1);
-            thread.is_asleep(*tid, leads_others)
+            thread.is_asleep(*tid, leads_others, knows_places)
         });
         // If we have not left the cpu that we share, nobody else was on it.
         let is_quiet = is_quiet && sys::switches() == before;

@@ -24,6 +24,17 @@ const READS_HERE: u64 = 100;
 /// How many places are told apart.
 const PLACES_MAX: usize = 64;
 
+/// Whether this kernel tells where `pid`, which certainly sleeps, does so.
+pub(crate) fn tells_places(pid: i32) -> bool {
+    File::open(format!("/proc/{pid}/wchan")).is_ok_and(|file| names_a_place(&file))
+}
+
+fn names_a_place(wchan: &File) -> bool {
+    let mut bytes = [0; 8];
+    // An empty answer is none.
+    wchan.read_at(&mut bytes, 0).is_ok_and(|read| read > 0 && bytes[..read] != *b"0")
+}
+
 /// What a thread wants to do, and waits for the supervisor's word on.
 #[derive(Debug)]
 pub(crate) enum Ask {
@@ -110,6 +121,7 @@ pub(crate) struct Thread {
     /// How much cpu time it had used when it began to compute.
     pub(crate) worked: Duration,
     stat: Option<File>,
+    place: Option<File>,
 }
 
 impl Thread {
@@ -127,6 +139,7 @@ impl Thread {
             calls: 0,
             worked: Duration::ZERO,
             stat: None,
+            place: None,
         }
     }
 
@@ -182,14 +195,26 @@ impl Thread {
     ///
     /// The first thread of a process is not reported as ended before the others are
     /// (`leads_others`); any other end is about to be.
-    pub(crate) fn is_asleep(&mut self, tid: i32, leads_others: bool) -> bool {
+    /// A thread that was preempted on its way to sleep reads as asleep as well, but has no place in
+    /// the kernel where it sleeps (`knows_places`: this kernel tells such places).
+    pub(crate) fn is_asleep(&mut self, tid: i32, leads_others: bool, knows_places: bool) -> bool {
         match self.kernel_state(tid) {
-            Some(b'S' | b'I') => true,
+            Some(b'S') => !knows_places || self.has_a_place(tid),
+            Some(b'I') => true,
             Some(b'Z' | b'X') | None => leads_others,
             Some(b'D') => self.is_vforking,
             // Running, stopped with a report that is not read yet, or something unknown.
             Some(_) => false,
         }
+    }
+
+    /// Whether the kernel can say where it sleeps (`/proc/PID/wchan`): not for one that waits for
+    /// its turn on the cpu.
+    fn has_a_place(&mut self, tid: i32) -> bool {
+        if self.place.is_none() {
+            self.place = File::open(format!("/proc/{tid}/wchan")).ok();
+        }
+        self.place.as_ref().is_none_or(names_a_place)
     }
 
     /// The letter of proc_pid_stat(5), field 3.
