@@ -33,10 +33,17 @@ fn expect_truth(argv: &[&str], late_ms: u64, waits: usize) {
             no_trouble(&history);
             let text = output(&history);
             expect_lines(&text, late_ms, waits);
-            let first = first.get_or_insert_with(|| text.clone());
-            assert_eq!(*first, text, "{way:?}: repeat {repeat} showed other times");
+            let shown = waits_only(&text);
+            let first = first.get_or_insert_with(|| shown.clone());
+            assert_eq!(*first, shown, "{way:?}: repeat {repeat} showed other times");
         }
     }
+}
+
+/// The lines of waits that the kernel ends. How often a busy loop looks at the clock depends on when
+/// a just-in-time compiler has finished with it, so its length may differ by some milliseconds.
+fn waits_only(text: &str) -> String {
+    text.lines().filter(|line| !line.starts_with("busy")).collect::<Vec<_>>().join("\n")
 }
 
 #[track_caller]
