@@ -66,7 +66,7 @@ pub(crate) fn all() -> Vec<Step> {
         Step::new("test", "cargo test --workspace --no-fail-fast"),
         run("reference", "--verify", 0),
         run("reference-fuse", "--engine fuse", 0),
-        run("reference-seeds", "--seeds 20", 0),
+        run("reference-seeds", "--seeds 5", 0),
         run("swallowed-beat", "--subject zoo@swallowed-beat", 1),
         run(
             "proper-lockfile",
