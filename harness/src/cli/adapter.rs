@@ -114,6 +114,7 @@ pub(crate) fn critical_section() -> Result<(), AdapterError> {
     }
     witness("entered")?;
     let entered = Instant::now();
+    // `DEADBEAT_STALL_MS` asks for just this: a main thread that does nothing for so long.
     std::thread::sleep(stall);
     loop {
         let left = hold.saturating_sub(entered.elapsed());

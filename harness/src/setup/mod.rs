@@ -203,6 +203,7 @@ fn lock(path: &Path, stop: &Stop) -> Result<std::fs::File, SetupError> {
                 return Err(SetupError::Interrupted);
             }
             Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() < LOCK_MAX => {
+                // flock(2) has no time limit, and a blocked one would not hear a Ctrl-C.
                 std::thread::sleep(LOOK_EVERY);
             }
             Err(errno) => return Err(SetupError::io("lock", path)(errno.into())),

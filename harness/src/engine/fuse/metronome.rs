@@ -25,6 +25,7 @@ fn keep_time(threshold: Duration) -> io::Result<()> {
     let mut stdout = io::stdout();
     loop {
         let begun = Instant::now();
+        // How late this ends is what is measured.
         std::thread::sleep(BEAT);
         let late = begun.elapsed().saturating_sub(BEAT);
         if late > threshold {
