@@ -14,13 +14,35 @@ use std::process::ExitCode;
 
 use deadbeat_kit::{Environment, play};
 
-/// Every variant, in the order of the table above.
-pub const VARIANTS: &[&str] = &["swallowed-beat"];
+/// One lock with one planted bug.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    /// How it is addressed: `zoo@NAME`. Says nothing to deadbeat.
+    pub name: &'static str,
+    /// The class of its bug: `B1` to `B23` as they were collected in the wild, `Z1` and on for more.
+    pub class: &'static str,
+    /// The variant that it goes on from, where its bug is planted in a lock that is not sound by
+    /// itself: what that one shows as well is not what this one is caught by.
+    pub base: Option<&'static str>,
+    /// The bug, in a line.
+    pub bug: &'static str,
+    /// Where it was seen, or why it is likely.
+    pub seen: &'static str,
+}
+
+/// Every variant, by class.
+pub const VARIANTS: &[Variant] = &[Variant {
+    name: "swallowed-beat",
+    class: "B1",
+    base: None,
+    bug: "the error of a beat is swallowed, and a contender steals on the beat's age alone",
+    seen: "opencode #32657",
+}];
 
 /// Plays one process of a variant, as the environment says. `None` if there is no such variant.
 #[must_use]
 pub fn adapter(variant: &str) -> Option<ExitCode> {
-    if !VARIANTS.contains(&variant) {
+    if !VARIANTS.iter().any(|one| one.name == variant) {
         return None;
     }
     let environment = match Environment::from_env() {
