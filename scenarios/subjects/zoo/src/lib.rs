@@ -1,18 +1,31 @@
 //! Heartbeat locks with one planted bug each: deadbeat's canaries.
 //!
-//! Every variant is the same plain lock (module `plain`) but for what its name says. Nothing that a
-//! variant prints or writes names its bug, and no check of deadbeat knows a variant by name:
-//! what catches it is what it does.
+//! All are one lock (a folder with a record and a beat's file, see module `take`) that is sound by
+//! itself: with no bug planted it holds in every scenario of the suite. Module `bugs` says what can
+//! be wrong with it, module `variants` which variant has what, and where that was seen in the wild.
 //!
-//! | variant | class in the wild |
-//! |---|---|
-//! | `swallowed-beat` | B1: the error of a beat is swallowed, and a contender steals on the beat's age alone |
+//! Nothing that a variant prints or writes names its bug, and no check of deadbeat knows a variant
+//! by name: what catches it is what it does.
 
-mod plain;
+mod beat;
+mod bugs;
+mod files;
+mod held;
+mod look;
+mod record;
+mod recovery;
+mod take;
+mod variants;
 
 use std::process::ExitCode;
 
 use deadbeat_kit::{Environment, play};
+
+use bugs::Bugs;
+pub use variants::VARIANTS;
+
+/// The lock without a bug. Not a variant: what has no bug need not be caught.
+pub const SOUND: &str = "sound";
 
 /// One lock with one planted bug.
 #[derive(Clone, Copy, Debug)]
@@ -28,23 +41,17 @@ pub struct Variant {
     pub bug: &'static str,
     /// Where it was seen, or why it is likely.
     pub seen: &'static str,
+    bugs: Bugs,
 }
-
-/// Every variant, by class.
-pub const VARIANTS: &[Variant] = &[Variant {
-    name: "swallowed-beat",
-    class: "B1",
-    base: None,
-    bug: "the error of a beat is swallowed, and a contender steals on the beat's age alone",
-    seen: "opencode #32657",
-}];
 
 /// Plays one process of a variant, as the environment says. `None` if there is no such variant.
 #[must_use]
 pub fn adapter(variant: &str) -> Option<ExitCode> {
-    if !VARIANTS.iter().any(|one| one.name == variant) {
-        return None;
-    }
+    let bugs = if variant == SOUND {
+        Bugs::new(&[])
+    } else {
+        VARIANTS.iter().find(|one| one.name == variant)?.bugs
+    };
     let environment = match Environment::from_env() {
         Ok(environment) => environment,
         Err(error) => {
@@ -56,6 +63,6 @@ pub fn adapter(variant: &str) -> Option<ExitCode> {
         eprintln!("a lock with a heartbeat needs DEADBEAT_STALE_MS and DEADBEAT_BEAT_MS");
         return Some(ExitCode::FAILURE);
     };
-    let mut lock = plain::PlainLock::new(environment.lock.clone(), stale, beat);
+    let mut lock = take::ZooLock::new(environment.lock.clone(), stale, beat, bugs);
     Some(play(&environment, &mut lock))
 }
