@@ -18,7 +18,10 @@ use crate::witness::Said;
 /// Everything that is stuck, was killed for nothing, or crashed.
 pub(crate) fn liveness(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.extend(expected_takeover(view, doubts));
+    findings.extend(refused_heir(view));
+    if findings.is_empty() {
+        findings.extend(expected_takeover(view, doubts));
+    }
     if findings.is_empty() {
         findings.extend(gave_up_on_a_free_lock(view));
     }
@@ -89,6 +92,36 @@ fn expected_takeover(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Option<Finding
     let last = view.holds.iter().rfind(|hold| hold.taken.seq < anchor.seq);
     let story = story + &last.map_or(String::new(), |last| left_behind(view, last));
     Some(finding(view, Kind::Stuck, tried.role, from, story))
+}
+
+/// A role that got the lock with a token that the resource had refused all along: one that is not
+/// above what was accepted before the role began to try. A role that was overtaken while it tried
+/// has such a token rightly.
+fn refused_heir(view: &View<'_>) -> Option<Finding> {
+    let waits = waits(view);
+    view.events.iter().find_map(|event| {
+        let What::Fenced { role, said: Said::Entered { token }, accepted, by } = &event.what else {
+            return None;
+        };
+        let wait = waits.iter().find(|wait| {
+            wait.role == *role && (wait.from.seq..=wait.until.seq).contains(&event.seq)
+        })?;
+        let is_older = |what: &What| match what {
+            What::Witness { role, said: Said::Entered { token } | Said::Wrote { token } } => {
+                role == by && *token == Some(*accepted)
+            }
+            _ => false,
+        };
+        view.first_between(0, wait.from.seq, is_older)?;
+        let token = token.map_or(String::new(), |token| format!(" ({token})"));
+        let story = format!(
+            "{role} got the lock and was to enter at {:.0} ms, and the resource refused its \
+             token{token}: it is not above {accepted}, which {by} had before {role} began to try. \
+             Tokens went back, and nobody can work under this lock.",
+            view.ms(event.at),
+        );
+        Some(finding(view, Kind::Stuck, *role, event.at, story))
+    })
 }
 
 /// How long the lock that was held last before `anchor` may take to be free: at once where it was

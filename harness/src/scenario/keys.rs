@@ -4,9 +4,19 @@
 pub(super) const SCENARIO: &[&str] =
     &["format", "title", "why", "covers", "tags", "cast", "world", "fault", "event", "expect"];
 pub(super) const CAST: &[&str] = &["holder", "contender"];
-pub(super) const HOLDER: &[&str] = &["starts", "hold", "patience", "acquires", "stall", "variant"];
-pub(super) const CONTENDER: &[&str] =
-    &["count", "starts", "hold", "patience", "acquires", "stall", "variant"];
+pub(super) const HOLDER: &[&str] =
+    &["starts", "hold", "patience", "acquires", "stall", "stale-after", "beat-every", "variant"];
+pub(super) const CONTENDER: &[&str] = &[
+    "count",
+    "starts",
+    "hold",
+    "patience",
+    "acquires",
+    "stall",
+    "stale-after",
+    "beat-every",
+    "variant",
+];
 pub(super) const WORLD: &[&str] =
     &["space", "statfs", "user", "pids", "hostname", "clock", "files"];
 pub(super) const SPACE: &[&str] = &["free", "inodes"];

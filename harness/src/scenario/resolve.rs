@@ -222,7 +222,8 @@ fn signed(back: bool, by: Length, timing: &Timing) -> i64 {
     if back { -by } else { by }
 }
 
-/// Every role by itself. A role of another variant brings its own command and lengths.
+/// Every role by itself. A role of another variant brings its own command and lengths; one that is
+/// set to other lengths is told those.
 fn cast(
     scenario: &Scenario,
     subject: &Subject,
@@ -239,8 +240,18 @@ fn cast(
         };
         let launch = if role == Role::Holder { &own.holder } else { &own.contender };
         let mut launch = launch.clone();
-        if part.variant.is_some() {
-            settle(&mut launch, &timing_of(&own.timing));
+        let lengths = timing_of(&own.timing);
+        // A subject that has no such age is not given one.
+        let set = |own: Option<Nanos>, to: Option<Length>| {
+            own.map(|own| to.map_or(own, |length| length.resolve(timing)))
+        };
+        let lengths = Timing {
+            stale: set(lengths.stale, part.stale),
+            beat: set(lengths.beat, part.beat),
+            ..lengths
+        };
+        if part.variant.is_some() || part.stale.is_some() || part.beat.is_some() {
+            settle(&mut launch, &lengths);
         }
         cast.push(one_part(role, part, launch, own, timing));
     }
@@ -273,8 +284,8 @@ fn one_part(
     }
 }
 
-/// Gives a role that plays another variant than the one under test that variant's own lengths, in
-/// the place of those that the engine would fill in and tell it.
+/// Gives a role that has other lengths than the subject under test its own, in the place of those
+/// that the engine would fill in and tell it.
 fn settle(launch: &mut Launch, timing: &Timing) {
     for (name, length) in [("stale", timing.stale), ("beat", timing.beat)] {
         let ms = length.map_or(String::new(), |length| length.as_ms().to_string());

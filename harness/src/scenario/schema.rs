@@ -268,6 +268,10 @@ table! {
         "acquires" acquires: Option<u32>,
         /// How long its main thread is blocked right after it entered.
         "stall" stall: Option<Length>,
+        /// The stale age that it is set to, where that is not the subject's.
+        "stale-after" stale: Option<Length>,
+        /// How often it beats, where that is not the subject's.
+        "beat-every" beat: Option<Length>,
         /// The subject's variant that plays it.
         "variant" variant: Option<String>,
     }
@@ -288,6 +292,10 @@ table! {
         "acquires" acquires: Option<u32>,
         /// How long its main thread is blocked right after it entered.
         "stall" stall: Option<Length>,
+        /// The stale age that it is set to, where that is not the subject's.
+        "stale-after" stale: Option<Length>,
+        /// How often it beats, where that is not the subject's.
+        "beat-every" beat: Option<Length>,
         /// The subject's variant that plays it.
         "variant" variant: Option<String>,
     }

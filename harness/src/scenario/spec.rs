@@ -179,6 +179,10 @@ pub struct CastPart {
     pub acquires: Option<u32>,
     /// How long its main thread is blocked right after it entered.
     pub stall: Option<Length>,
+    /// The stale age that it is set to, where that is not the subject's.
+    pub stale: Option<Length>,
+    /// How often it beats, where that is not the subject's.
+    pub beat: Option<Length>,
     /// The subject's variant that plays it, where it is not the one under test.
     pub variant: Option<String>,
 }
@@ -193,6 +197,8 @@ impl CastPart {
             patience: self.patience.or(base.patience),
             acquires: self.acquires.or(base.acquires),
             stall: self.stall.or(base.stall),
+            stale: self.stale.or(base.stale),
+            beat: self.beat.or(base.beat),
             variant: self.variant.or_else(|| base.variant.clone()),
         }
     }

@@ -24,7 +24,7 @@ tags    = ["smoke", "disk-full"]
 [cast]
 holder      = { hold = "6 stale", stall = "2 beat" }
 contender   = { count = 2, hold = "1 stale", patience = "12 stale", acquires = 2 }
-contender-2 = { starts = "holder entered + 1 beat", variant = "slow" }
+contender-2 = { starts = "holder entered + 1 beat", variant = "slow", beat-every = "0.5 beat" }
 
 [world]
 space    = { free = "64KiB", inodes = 200 }
@@ -169,7 +169,7 @@ fn every_key_of_a_scenario_reaches_the_trial() {
     assert!(!holder.env.contains_key("B"));
     assert_eq!((second.env["STALE_MS"].as_str(), second.env["A"].as_str()), ("20000", "slow"));
     let told = ["DEADBEAT_STALE_MS", "DEADBEAT_BEAT_MS"].map(|name| second.env[name].as_str());
-    assert_eq!(told, ["20000", "5000"], "it is told its own lengths, not the other variant's");
+    assert_eq!(told, ["20000", "2500"], "its own variant's stale age, and the beat it was set to");
 
     let world = &plan.world;
     assert_eq!(world.space.unwrap().free, Some(65_536));
@@ -432,9 +432,7 @@ fn every_one_of_very_many_mistakes_is_shown() {
 
 #[test]
 fn the_suite_and_every_subject_parse_and_resolve() {
-    // The variant of which scenarios speak that mix settings.
-    let text = format!("{}\n[variant.fast]\ntiming = {{ stale-after = \"8s\" }}\n", subject_text());
-    let sample = parse_subject("sample/subject.toml", &text).unwrap();
+    let sample = parse_subject("sample/subject.toml", &subject_text()).unwrap();
     let suite = library::suite().unwrap();
     assert!(suite.len() >= 100, "{} scenarios", suite.len());
     for scenario in &suite {

@@ -63,6 +63,27 @@ fn trying_in_vain_all_that_time_is_stuck() {
 }
 
 #[test]
+fn an_heir_whose_token_was_too_low_from_the_start_is_stuck() {
+    let mut script = Script::new();
+    script.takeover(HOLDER, Sign::Dead, 4000).with_c2();
+    script.at(0).says(HOLDER, "entered token=9").at(1000).killed(HOLDER).dies(HOLDER);
+    script.at(1100).starts(C2).polls(C2).at(1200).fenced(C2, "entered token=1", HOLDER);
+    let verdict = script.says(C2, "aborted").exits(C2, 0).verdict();
+    assert!(has(&verdict, Kind::Stuck), "{verdict:?}");
+}
+
+#[test]
+fn an_heir_that_was_overtaken_while_it_tried_is_refused_rightly() {
+    let mut script = Script::new();
+    script.takeover(HOLDER, Sign::Dead, 4000).with_c2();
+    script.at(0).says(HOLDER, "entered token=5").at(1000).killed(HOLDER).dies(HOLDER);
+    script.at(1100).starts(C2).polls(C2).at(1200).says(C1, "entered token=9").at(1300).goes(C1);
+    script.at(1400).fenced(C2, "entered token=8", C1).says(C2, "aborted").exits(C2, 0);
+    let verdict = script.verdict();
+    assert!(!has(&verdict, Kind::Stuck), "{verdict:?}");
+}
+
+#[test]
 fn nobody_who_tried_long_enough_proves_nothing() {
     let verdict = killed(4000).at(3000).says(C1, "gave-up").exits(C1, 0).verdict();
     assert!(!has(&verdict, Kind::Stuck), "{verdict:?}");

@@ -11,8 +11,8 @@
 //! `silent` is how long nothing of the lock has changed, as this contender itself has seen it, on
 //! its own monotonic clock. No time stamp of a file is ever compared with a clock, so clock steps,
 //! skew and coarse time stamps do no harm, and a contender that was suspended starts late rather
-//! than early. The window is stale-after and a beat: the first look may have come right before a
-//! beat.
+//! than early. The window is stale-after and a beat, by the longer of the owner's settings and the
+//! contender's (`Ages::window`): the first look may have come right before a beat.
 //!
 //! | the lock | life lock | owner's process | silent | action | why |
 //! |---|---|---|---|---|---|

@@ -22,7 +22,8 @@
 //!
 //! # What it needs
 //! A file system with rename(2) and flock(2), write permission in the folder for all who use the
-//! lock, and the same [`Config::stale`] and [`Config::beat`] for all of them. Linux.
+//! lock. All should have the same [`Config::stale`] and [`Config::beat`]; where they do not, the
+//! longer ones count. Linux.
 //!
 //! # What it does not do
 //! - An owner that no contender can judge (another host, or another PID namespace where flock is

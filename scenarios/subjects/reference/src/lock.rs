@@ -19,7 +19,7 @@ use crate::files::{bounded, sweep};
 use crate::guard::Guard;
 use crate::judge::{Action, judge};
 use crate::look::{Look, Signs, look};
-use crate::owner::Here;
+use crate::owner::{Ages, Here};
 use crate::place::{leftovers, publish, take_away};
 use crate::policy::{Limits, Policy};
 use crate::recovery::Recovery;
@@ -28,7 +28,8 @@ use crate::token;
 /// How much later than its deadline an attempt may come back before it counts as hung.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How a lock behaves. All who use one lock must agree on `stale` and `beat`.
+/// How a lock behaves. All who use one lock should agree on `stale` and `beat`; an owner's are in
+/// its record, and where two disagree the longer ones count.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// The age at which an owner that cannot be judged may be thought dead.
@@ -48,6 +49,10 @@ impl Config {
     pub fn new(stale: Duration) -> Config {
         let poll = (stale / 10).min(Duration::from_secs(1));
         Config { stale, beat: stale / 3, poll, policy: Policy::Abort }
+    }
+
+    fn ages(&self) -> Ages {
+        Ages { stale: self.stale, beat: self.beat }
     }
 
     fn mistake(&self) -> Option<&'static str> {
@@ -105,7 +110,7 @@ impl ReferenceLock {
         let attempt = Attempt {
             lock: self.lock.clone(),
             config: self.config,
-            here: Here::new(),
+            here: Here::new(self.config.ages()),
             watched: None,
             cleared: 0,
             remains: Vec::new(),
@@ -207,20 +212,17 @@ impl Attempt {
 
     /// What the table says about a look, and about how long the lock has been silent.
     fn consider(&mut self, look: &Look) -> Action {
+        let window = self.config.ages().window(look.owner.as_ref().and_then(|owner| owner.ages));
         let Some(signs) = &look.signs else {
             self.watched = None;
-            return judge(look.seen, Duration::ZERO, self.window());
+            return judge(look.seen, Duration::ZERO, window);
         };
         if self.watched.as_ref().is_none_or(|watched| watched.signs != *signs) {
             self.watched = Some(Watched { signs: signs.clone(), since: Instant::now() });
         }
         let silent =
             self.watched.as_ref().map_or(Duration::ZERO, |watched| watched.since.elapsed());
-        judge(look.seen, silent, self.window())
-    }
-
-    fn window(&self) -> Duration {
-        self.config.stale + self.config.beat
+        judge(look.seen, silent, window)
     }
 
     /// Publishes a complete lock, and sees that it beats.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::time::Duration;
 
 use crate::judge::Process;
 
@@ -35,10 +36,32 @@ pub(crate) struct Owner {
     pub(crate) boot: String,
     /// Its host's name.
     pub(crate) host: String,
+    /// The ages that it was set to; `None` in a record of before they were written down.
+    pub(crate) ages: Option<Ages>,
     /// Its fencing token.
     pub(crate) token: u64,
     /// Different for each acquisition.
     pub(crate) nonce: String,
+}
+
+/// The settings of an owner that others judge it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ages {
+    /// The age at which it may be thought dead.
+    pub(crate) stale: Duration,
+    /// How often it beats.
+    pub(crate) beat: Duration,
+}
+
+impl Ages {
+    /// How long a lock must have been silent before its owner may be thought dead: stale-after and
+    /// a beat, since the first look may have come right before a beat. Where two processes do not
+    /// agree the longer counts: an owner is robbed by nobody's settings but its own, and a contender
+    /// never sooner than by its own.
+    pub(crate) fn window(self, owner: Option<Ages>) -> Duration {
+        let own = self.stale + self.beat;
+        owner.map_or(own, |owner| own.max(owner.stale.saturating_add(owner.beat)))
+    }
 }
 
 /// Why a record cannot be read as one.
@@ -77,7 +100,7 @@ pub(crate) struct Here {
 }
 
 impl Here {
-    pub(crate) fn new() -> Here {
+    pub(crate) fn new(ages: Ages) -> Here {
         let pid = std::process::id();
         let line = |path: &str| fs::read_to_string(path).map(|text| plain(text.trim()));
         let link = |path: &str| fs::read_link(path).map(|to| plain(&to.to_string_lossy()));
@@ -92,6 +115,7 @@ impl Here {
             time_namespace: link("/proc/self/ns/time").unwrap_or_else(unknown),
             boot: line("/proc/sys/kernel/random/boot_id").unwrap_or_else(unknown),
             host: plain(&rustix::system::uname().nodename().to_string_lossy()),
+            ages: Some(ages),
             token: 0,
             nonce: format!("{pid}-{random:016x}"),
         };
@@ -143,9 +167,13 @@ fn process(owner: &Owner, stat: &io::Result<Option<Stat>>) -> Process {
 impl Owner {
     /// The record's text.
     pub(crate) fn to_record(&self) -> String {
+        let ms = |length: Duration| length.as_millis();
+        let ages = self.ages.map_or(String::new(), |ages| {
+            format!("stale-ms={}\nbeat-ms={}\n", ms(ages.stale), ms(ages.beat))
+        });
         format!(
             "format={FORMAT}\npid={}\nstarted={}\npid-namespace={}\ntime-namespace={}\nboot={}\n\
-             host={}\ntoken={}\nnonce={}\n{END}\n",
+             host={}\n{ages}token={}\nnonce={}\n{END}\n",
             self.pid,
             self.started,
             self.pid_namespace,
@@ -179,6 +207,15 @@ impl Owner {
             fields.insert(key, value);
         }
         let mut take = |key| fields.remove(key).map(str::to_owned);
+        // An age that is written down and cannot be read says nothing about any other.
+        let mut age = |key| match take(key) {
+            Some(text) => text.parse().ok().map(|ms| Some(Duration::from_millis(ms))),
+            None => Some(None),
+        };
+        let ages = match (age("stale-ms")?, age("beat-ms")?) {
+            (Some(stale), Some(beat)) => Some(Ages { stale, beat }),
+            _ => None,
+        };
         Some(Owner {
             // No process has pid 0, and none a pid that does not fit into pid_t.
             pid: take("pid")?
@@ -190,6 +227,7 @@ impl Owner {
             time_namespace: take("time-namespace")?,
             boot: take("boot")?,
             host: take("host")?,
+            ages,
             token: take("token")?.parse().ok()?,
             nonce: take("nonce")?,
         })
@@ -237,9 +275,15 @@ mod tests {
 
     use super::*;
 
+    const AGES: Ages = Ages { stale: Duration::from_secs(9), beat: Duration::from_secs(3) };
+
+    fn here() -> Here {
+        Here::new(AGES)
+    }
+
     #[test]
     fn a_record_reads_back_and_a_torn_one_does_not() {
-        let owner = Here::new().owner(7);
+        let owner = here().owner(7);
         let record = owner.to_record();
         assert_eq!(Owner::from_record(record.as_bytes()), Ok(owner));
         for length in 0..record.len() {
@@ -250,7 +294,7 @@ mod tests {
 
     #[test]
     fn foreign_and_future_records_are_told_apart() {
-        let record = Here::new().owner(7).to_record();
+        let record = here().owner(7).to_record();
         let newer = record.replace("format=1\n", "format=2\n");
         assert_eq!(Owner::from_record(newer.as_bytes()), Err(BadRecord::Future));
         assert_eq!(Owner::from_record(b"format=12\nanything"), Err(BadRecord::Future));
@@ -269,7 +313,7 @@ mod tests {
 
     #[test]
     fn every_row_of_the_table_of_places_holds() {
-        let mut here = Here::new();
+        let mut here = here();
         here.sees_processes = true;
         let place = |here: &Here, change: fn(&mut Owner)| {
             let mut owner = here.owner(1);
@@ -297,7 +341,7 @@ mod tests {
             is_dead in any::<bool>(), started in 0u64..3, recorded in 0u64..3,
             exists in any::<bool>(), reads in any::<bool>(),
         ) {
-            let owner = Owner { started: recorded, ..Here::new().owner(1) };
+            let owner = Owner { started: recorded, ..here().owner(1) };
             let stat = match (reads, exists) {
                 (false, _) => Err(io::ErrorKind::PermissionDenied.into()),
                 (true, false) => Ok(None),
@@ -315,14 +359,14 @@ mod tests {
 
     #[test]
     fn this_process_runs_and_a_dead_child_does_not() {
-        let here = Here::new();
+        let here = here();
         let mut owner = here.owner(1);
         assert_eq!(here.process_of(&owner), Process::Runs);
         let mut child = std::process::Command::new("true").spawn().unwrap();
         owner.pid = child.id();
         child.wait().unwrap();
         assert_eq!(here.process_of(&owner), Process::Gone);
-        assert_ne!(here.owner(1).nonce, Here::new().owner(1).nonce);
+        assert_ne!(here.owner(1).nonce, Here::new(AGES).owner(1).nonce);
     }
 
     #[test]
@@ -335,5 +379,37 @@ mod tests {
         assert_eq!(parse_stat(&stat("Z", 1)), parsed(true));
         assert_eq!(parse_stat(&stat("Z", 2)), parsed(false));
         assert_eq!(parse_stat("7 (a"), None);
+    }
+
+    proptest! {
+        /// Nobody is robbed sooner than by its own settings, nor by anybody sooner than by theirs.
+        #[test]
+        fn the_longer_ages_count(own in ages(), owner in proptest::option::of(ages())) {
+            let window = own.window(owner);
+            let of = |ages: Ages| ages.stale + ages.beat;
+            prop_assert!(window >= of(own) && owner.is_none_or(|owner| window >= of(owner)));
+            prop_assert!(window == of(own) || Some(window) == owner.map(of));
+        }
+    }
+
+    fn ages() -> impl Strategy<Value = Ages> {
+        (0..100_000u64, 0..100_000u64).prop_map(|(stale, beat)| Ages {
+            stale: Duration::from_millis(stale),
+            beat: Duration::from_millis(beat),
+        })
+    }
+
+    #[test]
+    fn a_record_of_before_the_ages_is_read_and_a_bad_age_is_no_record() {
+        let record = here().owner(7).to_record();
+        let without: String = record
+            .lines()
+            .filter(|line| !line.contains("-ms="))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        assert_eq!(Owner::from_record(without.as_bytes()).unwrap().ages, None);
+        assert_eq!(Owner::from_record(record.as_bytes()).unwrap().ages, Some(AGES));
+        let bad = record.replace("stale-ms=9000", "stale-ms=soon");
+        assert_eq!(Owner::from_record(bad.as_bytes()), Err(BadRecord::Unreadable));
     }
 }

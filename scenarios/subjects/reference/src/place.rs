@@ -213,7 +213,9 @@ impl Placed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::owner::Here;
+    use crate::owner::{Ages, Here};
+
+    const AGES: Ages = Ages { stale: Duration::from_secs(9), beat: Duration::from_secs(3) };
 
     fn inside(lock: &Path) -> Recovery {
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -221,7 +223,7 @@ mod tests {
     }
 
     fn published(lock: &Path) -> Placed {
-        publish(lock, &Here::new().owner(1), &inside(lock)).unwrap().unwrap()
+        publish(lock, &Here::new(AGES).owner(1), &inside(lock)).unwrap().unwrap()
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -238,7 +240,7 @@ mod tests {
         let lock = folder.path().join("l");
         let placed = published(&lock);
         assert_eq!(names(&lock), [BEAT, OWNER]);
-        assert!(publish(&lock, &Here::new().owner(2), &inside(&lock)).unwrap().is_none());
+        assert!(publish(&lock, &Here::new(AGES).owner(2), &inside(&lock)).unwrap().is_none());
         assert_eq!(names(folder.path()), ["l", "l.recovery"], "the loser leaves nothing");
         discard(&placed.give_back(Instant::now()).unwrap());
         assert_eq!(names(folder.path()), ["l.recovery"]);
@@ -266,7 +268,7 @@ mod tests {
     fn a_lock_that_cannot_be_made_complete_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let lock = folder.path().join("l");
-        let owner = Here::new().owner(1);
+        let owner = Here::new(AGES).owner(1);
         let half_made = beside(&lock, &format!("new-{}", owner.nonce));
         fs::create_dir(&half_made).unwrap();
         assert!(publish(&lock, &owner, &inside(&lock)).is_err());

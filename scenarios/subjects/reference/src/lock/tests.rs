@@ -39,7 +39,7 @@ fn lock_at(path: &Path, config: Config) -> ReferenceLock {
 
 /// A lock whose record says what `change` makes of this process; nobody has its life lock.
 fn left_by(lock: &Path, change: impl FnOnce(&mut Owner)) {
-    let mut owner = Here::new().owner(7);
+    let mut owner = Here::new(config().ages()).owner(7);
     change(&mut owner);
     fs::create_dir(lock).unwrap();
     fs::write(lock.join("owner"), owner.to_record()).unwrap();
