@@ -137,6 +137,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "HOW", default_value = "fail")]
     pub no_tests: NoTests,
 
+    /// Do not look first whether planted bugs are caught here
+    #[arg(long)]
+    pub no_canaries: bool,
+
     /// Start no further scenario after the first violation
     #[arg(long)]
     pub fail_fast: bool,

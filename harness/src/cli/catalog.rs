@@ -1,14 +1,16 @@
 //! From words on the command line to cases: which scenarios meet which subjects.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::Selection;
 use crate::plan::Trial;
+use crate::report::detection::Bug;
 use crate::scenario::library::{
-    LibraryError, SubjectChoice, SubjectFiles, select_scenarios, select_subjects,
+    self, LibraryError, SubjectChoice, SubjectFiles, select_scenarios, select_subjects,
 };
-use crate::scenario::{Resolution, Scenario, Subject, resolve};
+use crate::scenario::{Canary, Planted, Resolution, Scenario, Subject, resolve};
 use crate::setup::Order;
 
 /// A scenario that meets a subject.
@@ -41,6 +43,14 @@ impl Case {
     }
 }
 
+/// A case that must show a planted bug.
+#[derive(Clone, Debug)]
+pub(super) struct CanaryCase {
+    pub case: Case,
+    /// What it must show, exactly.
+    pub shows: Vec<String>,
+}
+
 /// A subject in use.
 #[derive(Debug)]
 pub(super) struct SubjectInUse {
@@ -70,9 +80,71 @@ pub(super) struct Catalog {
     pub subjects: Vec<SubjectInUse>,
     /// In the order in which they are numbered and reported.
     pub cases: Vec<Case>,
+    /// What must be caught before any of it is believed.
+    pub canaries: Vec<CanaryCase>,
 }
 
 impl Catalog {
+    /// The planted bugs among the cases that were selected, by label and once each.
+    pub(super) fn bugs(&self) -> Vec<Bug<'_>> {
+        let mut bugs: BTreeMap<&str, &Planted> = BTreeMap::new();
+        for case in &self.cases {
+            let variant = case.label.rsplit('@').next().unwrap_or_default();
+            let variant = self.subjects[case.subject].subject.variants.get(variant);
+            if let Some(planted) = variant.and_then(|variant| variant.planted.as_ref()) {
+                bugs.insert(&case.label, planted);
+            }
+        }
+        bugs.into_iter().map(|(subject, planted)| Bug { subject, planted }).collect()
+    }
+
+    /// Adds a run of each embedded bug that a canary has; in real time only the short ones. Not
+    /// where planted bugs are what was selected.
+    ///
+    /// # Errors
+    /// An embedded file is wrong, which a test rules out.
+    pub(super) fn add_canaries(&mut self, in_real_time: bool) -> Result<(), LibraryError> {
+        if !self.bugs().is_empty() {
+            return Ok(());
+        }
+        let suite = library::suite()?;
+        for (subject, files) in library::subjects()? {
+            let birds = subject.variants.iter().filter_map(|(name, variant)| {
+                let canary = variant.planted.as_ref()?.canary.as_ref()?;
+                let is_meant = canary.real_time || !in_real_time;
+                is_meant.then(|| (name.clone(), canary.clone()))
+            });
+            let birds: Vec<(String, Canary)> = birds.collect();
+            if birds.is_empty() {
+                continue;
+            }
+            let at = self.subjects.len();
+            for (variant, canary) in birds {
+                let found = suite.iter().find(|scenario| scenario.name == canary.scenario);
+                let trial = match found.map(|scenario| resolve(scenario, &subject, &variant)) {
+                    Some(Resolution::Trial(trial)) => Ok(Arc::from(trial)),
+                    Some(Resolution::Skipped(reason)) => Err(reason),
+                    None => Err(format!("there is no scenario {}", canary.scenario)),
+                };
+                let label = format!("{}@{variant}", subject.name);
+                let words = [canary.scenario.clone(), label.clone()];
+                let case = Case {
+                    scenario: 0,
+                    name: canary.scenario,
+                    subject: at,
+                    label,
+                    trial,
+                    seed: 0,
+                    group: usize::MAX,
+                    words,
+                };
+                self.canaries.push(CanaryCase { case, shows: canary.shows });
+            }
+            self.subjects.push(SubjectInUse { subject, files });
+        }
+        Ok(())
+    }
+
     /// Each case once for each of these seeds; one that is skipped, once.
     pub(super) fn under_schedules(&mut self, seeds: std::ops::Range<u64>) {
         let cases = std::mem::take(&mut self.cases).into_iter().enumerate();
@@ -92,7 +164,8 @@ impl Catalog {
 pub(super) fn select(selection: &Selection) -> Result<Catalog, LibraryError> {
     let cwd = Path::new(".");
     let scenarios = select_scenarios(&selection.scenarios, cwd)?;
-    let mut catalog = Catalog { scenarios, subjects: Vec::new(), cases: Vec::new() };
+    let (subjects, cases, canaries) = (Vec::new(), Vec::new(), Vec::new());
+    let mut catalog = Catalog { scenarios, subjects, cases, canaries };
     for word in &selection.subjects {
         for choice in select_subjects(std::slice::from_ref(word), cwd)? {
             add(&mut catalog, choice, word, selection);

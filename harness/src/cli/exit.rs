@@ -14,7 +14,8 @@ Exit codes, worst first:
     2  a bad flag or file; nothing ran
     1  violated: a lock broke a promise, or a known gap closed unnoticed or is overdue
   130  interrupted
-    3  inconclusive; or no engine works here; or something required (--require) was skipped
+    3  inconclusive; or no engine works here; or something required (--require) was skipped;
+       or a planted bug was not caught (--no-canaries to go without them)
     4  nothing ran, or everything was skipped (--no-tests=pass to allow)
     0  every scenario held, or is a recorded known gap
   101  deadbeat itself panicked";
@@ -65,6 +66,8 @@ pub(crate) struct Tally {
     pub interrupted: bool,
     /// Whether something that `--require` names is missing.
     pub required_missing: bool,
+    /// Whether a planted bug was not caught.
+    pub canary_missed: bool,
     /// Whether `--no-tests=pass` was given.
     pub nothing_is_fine: bool,
 }
@@ -78,7 +81,7 @@ impl Tally {
             Exit::Violated
         } else if self.interrupted {
             Exit::Interrupted
-        } else if any(Outcome::Inconclusive) || self.required_missing {
+        } else if any(Outcome::Inconclusive) || self.required_missing || self.canary_missed {
             Exit::Inconclusive
         } else if !ran && !self.nothing_is_fine {
             Exit::NothingRan
@@ -113,6 +116,8 @@ mod tests {
         assert_eq!(tally(&[]).exit(), Exit::NothingRan);
         assert_eq!(tally(&[Outcome::Skipped]).exit(), Exit::NothingRan);
         assert_eq!(tally(&[Outcome::Held, Outcome::Inconclusive]).exit(), Exit::Inconclusive);
+        let blind = Tally { canary_missed: true, ..tally(&[Outcome::Held]) };
+        assert_eq!(blind.exit(), Exit::Inconclusive);
         let mut required = tally(&[Outcome::Held]);
         required.required_missing = true;
         assert_eq!(required.exit(), Exit::Inconclusive);

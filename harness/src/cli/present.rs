@@ -13,7 +13,8 @@ use super::run::{self, Done};
 use crate::check::Outcome;
 use crate::engine::file_system_of;
 use crate::history::History;
-use crate::report::results::{CaseParts, CaseResult, Results};
+use crate::report::detection::{self, Row, detection};
+use crate::report::results::{CanaryResult, CaseParts, CaseResult, Results};
 use crate::report::terminal::{self, Place};
 use crate::report::{self, junit};
 use crate::time::Nanos;
@@ -147,17 +148,36 @@ impl<'a> Presenter<'a> {
         report::history::write(file, names, case.seed, history)
     }
 
-    pub(super) fn finish(&mut self, results: Vec<CaseResult>, wall: Duration) -> io::Result<()> {
-        let results = self.results(results);
+    pub(super) fn finish(
+        &mut self,
+        catalog: &Catalog,
+        results: Vec<CaseResult>,
+        canaries: Vec<CanaryResult>,
+        wall: Duration,
+    ) -> io::Result<()> {
+        let tags = catalog.scenarios.iter().map(|one| (one.name.as_str(), &one.tags[..])).collect();
+        let bugs = catalog.bugs();
+        // One bug alone is no table.
+        let table = if bugs.len() > 1 { detection(&bugs, &tags, &results) } else { Vec::new() };
+        let results = self.results(results, canaries, table);
         let json = serde_json::to_string_pretty(&results)?;
         let xml = junit::render(&results).map_err(io::Error::other)?;
         let out = self.setting.out;
         fs::write(out.join("results.json"), &json)?;
         fs::write(out.join("junit.xml"), &xml)?;
+        if !results.detection.is_empty() {
+            fs::write(out.join("detection.md"), detection::as_markdown(&results.detection))?;
+        }
         let hue = self.hue();
         let folder = out.display().to_string();
         match self.setting.format {
             Format::Human => {
+                if !results.canaries.is_empty() {
+                    self.say(&terminal::canaries(&results.canaries, &hue));
+                }
+                if !results.detection.is_empty() {
+                    self.say(&detection::for_terminal(&results.detection));
+                }
                 self.say(&terminal::summary(&results.results, wall.into(), &folder, &hue));
                 Ok(())
             }
@@ -167,8 +187,15 @@ impl<'a> Presenter<'a> {
         }
     }
 
-    fn results(&self, results: Vec<CaseResult>) -> Results {
-        let worst = results.iter().map(|result| result.outcome).max();
+    fn results(
+        &self,
+        results: Vec<CaseResult>,
+        canaries: Vec<CanaryResult>,
+        detection: Vec<Row>,
+    ) -> Results {
+        let is_blind = canaries.iter().any(|canary| !canary.caught);
+        let blind = is_blind.then_some(Outcome::Inconclusive);
+        let worst = results.iter().map(|result| result.outcome).chain(blind).max();
         Results {
             format: 1,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -176,10 +203,12 @@ impl<'a> Presenter<'a> {
             engine: self.setting.engine.to_owned(),
             outcome: worst.unwrap_or(Outcome::Skipped),
             results,
+            canaries,
+            detection,
         }
     }
 
-    fn result(&self, case: &Case, done: &Done) -> CaseResult {
+    pub(super) fn result(&self, case: &Case, done: &Done) -> CaseResult {
         let engine = done.engine.unwrap_or(self.setting.engine);
         CaseResult::new(CaseParts {
             scenario: &case.name,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::args::{EngineName, Format, NoTests, RunArgs};
-use super::catalog::{Case, Catalog};
+use super::catalog::{CanaryCase, Case, Catalog};
 use super::engines::Engines;
 use super::exit::{Exit, Tally};
 use super::paint::Paint;
@@ -23,7 +23,7 @@ use crate::engine::{Engine, EngineError, Stage, Stop};
 use crate::history::History;
 use crate::history::compare::first_difference;
 use crate::plan::Trial;
-use crate::report::results::CaseResult;
+use crate::report::results::{CanaryResult, CaseResult};
 use crate::scenario::library::embedded_suite;
 use crate::setup::{self, Prepared, SetupError};
 
@@ -82,6 +82,12 @@ pub(super) fn run(args: &RunArgs, paint: Paint) -> Exit {
             return Exit::Inconclusive;
         }
     };
+    if !args.no_canaries
+        && let Err(error) = catalog.add_canaries(engines.name() == "fuse")
+    {
+        super::complain_of_selection(&error);
+        return Exit::BadInput;
+    }
     let out = match outdir::create(args.out.as_deref()) {
         Ok(out) => out,
         Err(error) => {
@@ -154,10 +160,14 @@ impl Bench<'_> {
         let mut presenter = Presenter::begin(self.catalog, setting);
         let progress = Progress::over(cases.len());
         let prepared = self.prepare_subjects(&progress);
+        // The canaries first: should they be missed, that is known soon.
+        let canaries = &self.catalog.canaries;
+        let all: Vec<&Case> = canaries.iter().map(|canary| &canary.case).chain(cases).collect();
         let mut results: Vec<Option<CaseResult>> = cases.iter().map(|_| None).collect();
+        let mut caught: Vec<CanaryResult> = Vec::new();
         let mut trouble = None;
         run_all(
-            cases,
+            &all,
             workers,
             |worker, case| self.one(worker, case, &prepared),
             |index, result| {
@@ -165,6 +175,12 @@ impl Bench<'_> {
                     let why = format!("deadbeat panicked: {words}\n(hint: this is our bug)");
                     Done::without_run(Outcome::Inconclusive, why)
                 });
+                let Some(index) = index.checked_sub(canaries.len()) else {
+                    let CanaryCase { case, shows } = &canaries[index];
+                    let result = presenter.result(case, &ended);
+                    caught.push(CanaryResult::new(&result, shows));
+                    return;
+                };
                 if self.args.fail_fast && ended.verdict.outcome == Outcome::Violated {
                     self.halt.store(true, Ordering::SeqCst);
                 }
@@ -178,8 +194,13 @@ impl Bench<'_> {
         let mut results: Vec<CaseResult> =
             results.into_iter().map(|ended| ended.expect("the pool ends every case")).collect();
         close_gaps(cases, &mut results);
-        let exit = self.tally(&results).exit();
-        match presenter.finish(results, started.elapsed()).and(trouble.map_or(Ok(()), Err)) {
+        // They ended in any order.
+        caught.sort_by(|one, other| one.subject.cmp(&other.subject));
+        let exit = self.tally(&results, &caught).exit();
+        match presenter
+            .finish(self.catalog, results, caught, started.elapsed())
+            .and(trouble.map_or(Ok(()), Err))
+        {
             Ok(()) => exit,
             Err(error) => {
                 complain(&error);
@@ -188,11 +209,12 @@ impl Bench<'_> {
         }
     }
 
-    fn tally(&self, results: &[CaseResult]) -> Tally {
+    fn tally(&self, results: &[CaseResult], canaries: &[CanaryResult]) -> Tally {
         Tally {
             outcomes: results.iter().map(|result| result.outcome).collect(),
             interrupted: self.stop.asked(),
             required_missing: false,
+            canary_missed: canaries.iter().any(|canary| !canary.caught),
             nothing_is_fine: nothing_is_fine(self.args),
         }
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::plain;
-use super::results::{CaseResult, Results};
+use super::results::{CanaryResult, CaseResult, Results};
+use super::terminal;
 use crate::check::Outcome;
 
 /// The file's text.
@@ -25,6 +26,11 @@ pub fn render(results: &Results) -> Result<String, quick_junit::SerializeError> 
     for (family, cases) in families {
         let mut suite = TestSuite::new(family);
         suite.add_test_cases(cases.into_iter().map(|case| test_case(case, results.seed)));
+        report.add_test_suite(suite);
+    }
+    if !results.canaries.is_empty() {
+        let mut suite = TestSuite::new("canaries");
+        suite.add_test_cases(results.canaries.iter().map(canary));
         report.add_test_suite(suite);
     }
     report.to_string()
@@ -65,36 +71,33 @@ fn test_case(case: &CaseResult, seed: u64) -> TestCase {
     test_case
 }
 
+/// A canary that is missed makes the run inconclusive: an error.
+fn canary(canary: &CanaryResult) -> TestCase {
+    let mut status = TestCaseStatus::success();
+    if !canary.caught {
+        status = TestCaseStatus::non_success(NonSuccessKind::Error);
+        status.set_message(plain(&terminal::missed(canary)));
+    }
+    TestCase::new(format!("{} [{}]", canary.scenario, canary.subject), status)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::check::{Check, Finding, Kind};
+    use crate::report::results::tests::violated;
     use crate::role::Role;
 
     fn case(scenario: &str, outcome: Outcome, reason: Option<&str>) -> CaseResult {
-        CaseResult {
-            scenario: scenario.to_owned(),
-            subject: "lock@default".to_owned(),
-            engine: "fuse".to_owned(),
-            seed: 0,
-            outcome,
-            reason: reason.map(str::to_owned),
-            findings: Vec::new(),
-            faults: Vec::new(),
-            events: Vec::new(),
-            witness: Vec::new(),
-            warnings: Vec::new(),
-            repeats: 0,
-            virtual_ms: 10.0,
-            wall_ms: 1500.0,
-            replay: format!("deadbeat run {scenario}"),
-        }
+        let reason = reason.map(str::to_owned);
+        let case = violated(scenario, "lock@default", &[]);
+        CaseResult { outcome, reason, wall_ms: 1500.0, ..case }
     }
 
     #[test]
     fn every_outcome_has_its_place_and_hostile_text_stays_xml() {
-        let mut violated = case("pause/long", Outcome::Violated, None);
-        violated.findings.push(Finding {
+        let mut bad = case("pause/long", Outcome::Violated, None);
+        bad.findings.push(Finding {
             check: Check::Exclusion,
             kind: Kind::DoubleHeld,
             roles: vec![Role::Holder, Role::Contender(1)],
@@ -113,11 +116,16 @@ mod tests {
             outcome: Outcome::Violated,
             results: vec![
                 case("control/one", Outcome::Held, None),
-                violated,
+                bad,
                 case("pause/short", Outcome::Inconclusive, Some("fault 1 never fired")),
                 case("control/two", Outcome::Skipped, Some("needs root")),
                 case("pause/known", Outcome::KnownGap, Some("it is so")),
             ],
+            canaries: vec![CanaryResult::new(
+                &violated("hang/x", "zoo@bug", &[Kind::Vague]),
+                &["silent".to_owned()],
+            )],
+            detection: Vec::new(),
         };
         let xml = render(&results).unwrap();
         assert!(!xml.contains('\u{1b}') && !xml.contains('\u{0}'));

@@ -4,12 +4,14 @@
 //! - [`results`] is `results.json`, as CONTRACTS.md has it.
 //! - [`terminal`] has lines for people.
 //! - [`junit`] is `junit.xml`.
+//! - [`detection`] is the table of what caught which planted bug.
 //! - [`history`] is `history.jsonl`, one event a line.
 //!
 //! All are functions from data to text: nothing here prints, and what a subject wrote reaches a
 //! terminal only without its control characters ([`plain`]).
 
 pub mod checklist;
+pub mod detection;
 pub mod history;
 pub mod junit;
 pub mod results;

@@ -2,8 +2,11 @@
 //!
 //! All `*_ms` moments count from the holder's first `entered`.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
+use super::detection::Row;
 use crate::check::{Finding, Outcome, Verdict};
 use crate::history::{History, What};
 use crate::plan::Trial;
@@ -26,6 +29,50 @@ pub struct Results {
     pub outcome: Outcome,
     /// In the order of the cases.
     pub results: Vec<CaseResult>,
+    /// The planted bugs that had to be caught before any of this is believed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub canaries: Vec<CanaryResult>,
+    /// What caught which planted bug, where subjects with such were run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub detection: Vec<Row>,
+}
+
+/// A planted bug that had to be caught.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CanaryResult {
+    /// The scenario.
+    pub scenario: String,
+    /// `name@variant`.
+    pub subject: String,
+    /// What it had to show.
+    pub shows: Vec<String>,
+    /// What it showed.
+    pub found: Vec<String>,
+    /// Why it showed nothing, if something is known of that.
+    pub reason: Option<String>,
+    /// Whether that is just what it had to show.
+    pub caught: bool,
+    /// A command that repeats the run.
+    pub replay: String,
+}
+
+impl CanaryResult {
+    /// Holds a result against what it had to show.
+    #[must_use]
+    pub fn new(result: &CaseResult, shows: &[String]) -> CanaryResult {
+        let stands = result.findings.iter().filter(|finding| finding.violates);
+        let found: BTreeSet<&str> = stands.map(|finding| finding.kind.as_str()).collect();
+        let wanted: BTreeSet<&str> = shows.iter().map(String::as_str).collect();
+        CanaryResult {
+            scenario: result.scenario.clone(),
+            subject: result.subject.clone(),
+            shows: shows.to_vec(),
+            caught: result.outcome == Outcome::Violated && found == wanted,
+            found: found.into_iter().map(str::to_owned).collect(),
+            reason: result.reason.clone(),
+            replay: result.replay.clone(),
+        }
+    }
 }
 
 /// One scenario with one subject.
@@ -199,10 +246,59 @@ fn witness(history: &History) -> Vec<WitnessResult> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::check::script::{C1, HOLDER, Script};
+    use crate::check::{Check, Kind};
     use crate::plan::Deed;
+
+    /// A case that was violated with these findings.
+    pub(in crate::report) fn violated(scenario: &str, subject: &str, kinds: &[Kind]) -> CaseResult {
+        let findings = kinds.iter().map(|kind| Finding {
+            check: Check::Exclusion,
+            kind: *kind,
+            roles: vec![Role::Holder],
+            from_ms: 0.0,
+            overlap_ms: 0.0,
+            stopped_ms: 0.0,
+            late_writes: 0,
+            story: "a story".to_owned(),
+            violates: true,
+        });
+        CaseResult {
+            scenario: scenario.to_owned(),
+            subject: subject.to_owned(),
+            engine: "trace".to_owned(),
+            seed: 0,
+            outcome: Outcome::Violated,
+            reason: None,
+            findings: findings.collect(),
+            faults: Vec::new(),
+            events: Vec::new(),
+            witness: Vec::new(),
+            warnings: Vec::new(),
+            repeats: 0,
+            virtual_ms: 0.0,
+            wall_ms: 0.0,
+            replay: format!("deadbeat run {scenario} --subject {subject}"),
+        }
+    }
+
+    #[test]
+    fn a_canary_is_caught_by_just_what_it_has_to_show() {
+        let result = violated("a/b", "zoo@x", &[Kind::Silent, Kind::DoubleHeld, Kind::Silent]);
+        let caught = |shows: &[&str], result: &CaseResult| {
+            let shows: Vec<String> = shows.iter().map(|kind| (*kind).to_owned()).collect();
+            CanaryResult::new(result, &shows).caught
+        };
+        assert!(caught(&["double-held", "silent"], &result));
+        assert!(!caught(&["double-held"], &result), "more than it has to show is not it either");
+        assert!(!caught(&["double-held", "silent", "vague"], &result));
+        let held = CaseResult { outcome: Outcome::Held, findings: Vec::new(), ..result.clone() };
+        assert!(!caught(&["double-held", "silent"], &held));
+        let unsure = CaseResult { outcome: Outcome::Inconclusive, ..result };
+        assert!(!caught(&["double-held", "silent"], &unsure));
+    }
 
     /// The file is public: a name that changes here breaks somebody's CI.
     #[test]
@@ -237,6 +333,8 @@ mod tests {
             engine: "fuse".to_owned(),
             outcome: case.outcome,
             results: vec![case],
+            canaries: Vec::new(),
+            detection: Vec::new(),
         };
         insta::assert_snapshot!(serde_json::to_string_pretty(&results).unwrap());
     }

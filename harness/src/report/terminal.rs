@@ -3,7 +3,7 @@
 //! Words carry the meaning; colour, when it is on, only helps.
 
 use super::plain;
-use super::results::{CaseResult, zero};
+use super::results::{CanaryResult, CaseResult, zero};
 use crate::check::{Finding, Outcome};
 use crate::history::{History, What};
 use crate::role::Role;
@@ -112,6 +112,45 @@ pub fn summary(results: &[CaseResult], wall: Nanos, folder: &str, hue: Hue<'_>) 
         wall.as_ms_f64() / 1000.0,
         parts.join(", "),
         "Report",
+    )
+}
+
+/// What came of the canaries: one line, and more where one was missed.
+#[must_use]
+pub fn canaries(canaries: &[CanaryResult], hue: Hue<'_>) -> String {
+    let missed: Vec<&CanaryResult> = canaries.iter().filter(|canary| !canary.caught).collect();
+    let outcome = if missed.is_empty() { Outcome::Held } else { Outcome::Inconclusive };
+    let caught = canaries.len() - missed.len();
+    let mut text = format!(
+        "{} {caught} of {} planted bugs caught{}\n",
+        hue(outcome, &format!("{:>12}", "Canaries")),
+        canaries.len(),
+        if missed.is_empty() { "" } else { ": the others make this run prove nothing" },
+    );
+    for canary in &missed {
+        wrapped(&mut text, "     ", &plain_lines(&self::missed(canary)));
+        text.push_str(&format!("     {}\n", plain(&canary.replay)));
+    }
+    if !missed.is_empty() {
+        text.push_str(
+            "     (hint: `deadbeat doctor` says what works here; --no-canaries runs without them)\n",
+        );
+    }
+    text
+}
+
+/// What a missed canary showed, and what it had to.
+pub(super) fn missed(canary: &CanaryResult) -> String {
+    let list = |words: &[String]| {
+        if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
+    };
+    let why = canary.reason.as_ref().map_or(String::new(), |why| format!(": {why}"));
+    format!(
+        "{} in {} was to show {}, and showed {}{why}",
+        canary.subject,
+        canary.scenario,
+        list(&canary.shows),
+        list(&canary.found),
     )
 }
 

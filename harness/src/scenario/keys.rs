@@ -53,4 +53,7 @@ pub(super) const TIMING: &[&str] = &["stale-after", "beat-every", "acquire-timeo
 pub(super) const CLAIMS: &[&str] =
     &["exclusion", "on-heartbeat-failure", "dead-owner-takeover", "warns"];
 pub(super) const KNOWN_GAP: &[&str] = &["scenario", "findings", "reason", "issue", "review-by"];
-pub(super) const VARIANT: &[&str] = &["env", "command", "lock", "timing", "claims", "known-gap"];
+pub(super) const VARIANT: &[&str] =
+    &["env", "command", "lock", "timing", "claims", "known-gap", "planted"];
+pub(super) const PLANTED: &[&str] = &["class", "base", "bug", "seen", "canary"];
+pub(super) const CANARY: &[&str] = &["scenario", "shows", "real-time"];

@@ -11,13 +11,11 @@ use std::path::{Path, PathBuf};
 use globset::GlobMatcher;
 
 use super::mistake::{Mistakes, nearest, quoted};
-use super::spec::{Scenario, Subject};
+use super::spec::{Scenario, Subject, Variant};
 use super::{FILE_BYTES_MAX, parse_scenario, parse_subject};
 
 /// What `--subject` means where it is not given.
 const SUBJECT_DEFAULT: &str = "reference";
-/// The subject of which a plain name means every variant.
-const ZOO: &str = "zoo";
 /// The file that makes a folder a subject.
 const SUBJECT_FILE: &str = "subject.toml";
 
@@ -138,6 +136,18 @@ pub fn suite() -> Result<Vec<Scenario>, LibraryError> {
     embedded_suite().iter().map(parse).collect()
 }
 
+/// Every embedded subject, with its files.
+///
+/// # Errors
+/// A subject file is wrong, which a test rules out.
+pub fn subjects() -> Result<Vec<(Subject, SubjectFiles)>, LibraryError> {
+    let load = |(name, files): &(&'static str, &'static [EmbeddedFile])| {
+        let files = SubjectFiles::Embedded(files);
+        Ok((load_subject(name, &files)?, files))
+    };
+    embedded_subjects().iter().map(load).collect()
+}
+
 /// The scenarios that `words` select, by name and once each; the whole suite for no words.
 ///
 /// # Errors
@@ -256,11 +266,12 @@ fn select_subject(word: &str, cwd: &Path) -> Result<SubjectChoice, LibraryError>
             let otherwise = format!("its variants: {}", all.join(", "));
             return Err(unknown("variant", variant, known, &otherwise));
         }
-        None if subject.name == ZOO && subject.variants.len() > 1 => {
-            let bugs = subject.variants.keys().filter(|name| *name != Subject::DEFAULT);
-            bugs.cloned().collect()
+        None => {
+            let has_bug = |(_, variant): &(&String, &Variant)| variant.planted.is_some();
+            let bugs: Vec<String> =
+                subject.variants.iter().filter(has_bug).map(|(name, _)| name.clone()).collect();
+            if bugs.is_empty() { vec![Subject::DEFAULT.to_owned()] } else { bugs }
         }
-        None => vec![Subject::DEFAULT.to_owned()],
     };
     Ok(SubjectChoice { subject, variants, files })
 }

@@ -34,8 +34,9 @@ pub use mistake::{Mistake, Mistakes};
 pub use resolve::{Resolution, resolve};
 pub use scenario_file::parse_scenario;
 pub use spec::{
-    CastPart, Covers, DeedSpec, EffectSpec, EventSpec, ExpectSpec, FaultSpec, Launch, Length, Need,
-    Scenario, Setup, Subject, TakeoverSpec, TimingSpec, Variant, When, WorldSpec,
+    Canary, CastPart, Covers, DeedSpec, EffectSpec, EventSpec, ExpectSpec, FaultSpec, Launch,
+    Length, Need, Planted, Scenario, Setup, Subject, TakeoverSpec, TimingSpec, Variant, When,
+    WorldSpec,
 };
 pub use strace::{Import, parse_inject};
 pub use subject_file::parse_subject;

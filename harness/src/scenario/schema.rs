@@ -593,6 +593,36 @@ table! {
         "claims" claims: Option<Claims>,
         /// Its gaps, instead of the plain subject's.
         "known-gap" known_gap: Option<Vec<KnownGap>>,
+        /// What is wrong with it on purpose.
+        "planted" planted: Option<Planted>,
+    }
+}
+
+table! {
+    /// A bug that was planted, so that one sees that it is caught.
+    Planted {
+        /// Scenarios with this tag were written for it.
+        "class" class: String,
+        /// The variant that it goes on from: what that one shows as well does not count.
+        "base" base: Option<String>,
+        /// The bug, in a line.
+        "bug" bug: String,
+        /// Where it was seen, or why it is likely.
+        "seen" seen: String,
+        /// The run that every gate run makes of it.
+        "canary" canary: Option<Canary>,
+    }
+}
+
+table! {
+    /// A run that must show a planted bug before anything else is believed.
+    Canary {
+        /// The scenario.
+        "scenario" scenario: String,
+        /// What it must show, exactly.
+        "shows" shows: OneOrMany<FindingKind>,
+        /// Whether it is short enough for real time. Default: false.
+        "real-time" real_time: Option<bool>,
     }
 }
 
@@ -637,6 +667,8 @@ mod tests {
             (&subject, Some("Claims"), keys::CLAIMS),
             (&subject, Some("KnownGap"), keys::KNOWN_GAP),
             (&subject, Some("Variant"), keys::VARIANT),
+            (&subject, Some("Planted"), keys::PLANTED),
+            (&subject, Some("Canary"), keys::CANARY),
         ];
         for (schema, name, keys) in tables {
             let known = keys.iter().map(|key| (*key).to_owned()).collect();

@@ -365,6 +365,35 @@ pub struct Variant {
     pub claims: Claims,
     /// Its recorded gaps.
     pub gaps: Vec<KnownGap>,
+    /// What is wrong with it on purpose, if it is there to be caught.
+    pub planted: Option<Planted>,
+}
+
+/// A bug that was planted, so that one sees that it is caught.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planted {
+    /// Its class: scenarios that carry this as a tag were written for it.
+    pub class: String,
+    /// The variant that it goes on from, where that one is not sound by itself: what it shows as
+    /// well is not what this one is caught by.
+    pub base: Option<String>,
+    /// The bug, in a line.
+    pub bug: String,
+    /// Where it was seen, or why it is likely.
+    pub seen: String,
+    /// The run that every gate run makes of it.
+    pub canary: Option<Canary>,
+}
+
+/// A run that must show a planted bug before anything else is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// The scenario.
+    pub scenario: String,
+    /// What it must show, exactly.
+    pub shows: Vec<String>,
+    /// Whether it is short enough for an engine that runs in real time.
+    pub real_time: bool,
 }
 
 /// How a process is started. Placeholders stay.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::mistake::{Mistakes, nearest, quoted};
 use super::scenario_file::DETAILS;
-use super::spec::{Launch, Need, Setup, Subject, TimingSpec, Variant};
+use super::spec::{Canary, Launch, Need, Planted, Setup, Subject, TimingSpec, Variant};
 use super::walk::{Node, Sink, Table, Text, read_document};
 use super::words::{self, Said, one_of, wrong};
 use super::{keys, library};
@@ -97,9 +97,13 @@ pub fn parse_subject(file: &str, text: &str) -> Result<Subject, Mistakes> {
             own.command.env.extend(env(sink, &table));
             // A base that lacks something has been told so: not once more for each variant.
             let Some(_) = plain else { continue };
+            let planted = planted(sink, &table);
             if let Some(variant) = complete(sink, &table, &own.over(&base)) {
-                variants.insert(key.text.to_owned(), variant);
+                variants.insert(key.text.to_owned(), Variant { planted, ..variant });
             }
+        }
+        for (key, node) in table.iter().flat_map(Table::entries) {
+            check_base(sink, &key, node, &variants);
         }
         // From here on nothing is read any more: every mistake has been said.
         variants.insert(Subject::DEFAULT.to_owned(), plain?);
@@ -349,6 +353,54 @@ fn known_gap(sink: &mut Sink<'_>, node: Node<'_>) -> Option<KnownGap> {
     })
 }
 
+/// `[variant.X.planted]`.
+fn planted(sink: &mut Sink<'_>, variant: &Table<'_>) -> Option<Planted> {
+    let node = variant.get("planted")?;
+    let table = node.table(sink, "a planted bug's", keys::PLANTED)?;
+    for key in ["class", "bug", "seen"] {
+        table.need(sink, key);
+    }
+    let class = table.parsed(sink, "class", name);
+    let line = |text: Option<Text<'_>>| text.map(|text| text.text.to_owned());
+    let base = line(table.text(sink, "base"));
+    let bug = line(table.text(sink, "bug"));
+    let seen = line(table.text(sink, "seen"));
+    let canary = table.get("canary").and_then(|node| canary(sink, node));
+    Some(Planted { class: class?, base, bug: bug?, seen: seen?, canary })
+}
+
+fn canary(sink: &mut Sink<'_>, node: Node<'_>) -> Option<Canary> {
+    let table = node.table(sink, "a canary's", keys::CANARY)?;
+    for key in ["scenario", "shows"] {
+        table.need(sink, key);
+    }
+    if table.get("shows").is_some_and(Node::is_empty_list) {
+        sink.say(table.key_span("shows"), "a canary that shows nothing is none", "");
+    }
+    let scenario = table.text(sink, "scenario").map(|text| text.text.to_owned());
+    let known: Vec<(&str, &str)> = FINDINGS.iter().map(|kind| (*kind, *kind)).collect();
+    let shows = table.parsed_list(sink, "shows", |text| one_of(text, "finding", &known));
+    let real_time = table.get("real-time").and_then(|node| node.boolean(sink)).unwrap_or(false);
+    let shows = shows.into_iter().map(str::to_owned).collect();
+    Some(Canary { scenario: scenario?, shows, real_time })
+}
+
+/// The base of a planted bug is a variant of the same file.
+fn check_base(
+    sink: &mut Sink<'_>,
+    key: &Text<'_>,
+    node: Node<'_>,
+    variants: &BTreeMap<String, Variant>,
+) {
+    let base = variants.get(key.text).and_then(|variant| variant.planted.as_ref()?.base.clone());
+    let Some(base) = base.filter(|base| base == key.text || !variants.contains_key(base)) else {
+        return;
+    };
+    let near = nearest(&base, variants.keys().map(String::as_str));
+    let hint = near.map_or(String::new(), |near| format!("did you mean `{near}`?"));
+    sink.say(node.span(), format!("its base {} is no other variant", quoted(&base)), hint);
+}
+
 /// A date of the calendar, `YYYY-MM-DD`: two of them compare as text.
 fn date(text: &str) -> Said<String> {
     let parsed = text.parse::<toml::value::Datetime>().ok();
@@ -422,6 +474,7 @@ fn complete(sink: &mut Sink<'_>, table: &Table<'_>, layer: &Layer) -> Option<Var
         holder: holder?,
         contender: contender?,
         files: LockFiles { name: name?, lock, heartbeat },
+        planted: None,
         timing: layer.timing,
         claims: Claims {
             exclusion: layer.claims.exclusion.unwrap_or(Exclusion::Strict),

@@ -416,9 +416,6 @@ fn refresh(shared: &Shared, pulse: &mut Pulse) -> Result<(), Trouble> {
     }
     touch(shared, pulse, NOW)?;
     let mut seen = look(shared, pulse)?;
-    if shared.has(Bug::ExistsIsMine) {
-        return Ok(());
-    }
     if seen.mtime == pulse.last.mtime && !shared.has(Bug::IgnoresCoarseTimes) {
         // The file system's clock is a coarse one: others look for a change, not for a time.
         let (seconds, _) = pulse.last.mtime;
@@ -465,7 +462,11 @@ fn look(shared: &Shared, pulse: &Pulse) -> Result<Stamp, Trouble> {
     let record = stat(&shared.lock.join(OWNER))?;
     let beat = stat(&shared.lock.join(BEAT))?;
     let is_mine = record.identity == pulse.record_identity && beat.identity == pulse.last.identity;
-    if is_mine || shared.has(Bug::ExistsIsMine) {
+    if shared.has(Bug::ExistsIsMine) {
+        // The file that it has open says that its beats work, wherever its name is.
+        let own = pulse.file.metadata().map_err(|error| failed_stat(&error))?;
+        Ok(Stamp::of(&own))
+    } else if is_mine {
         Ok(beat)
     } else {
         Err(Trouble { operation: "stat", cause: "replaced", errno: None, is_mine: false })
@@ -474,19 +475,24 @@ fn look(shared: &Shared, pulse: &Pulse) -> Result<Stamp, Trouble> {
 
 /// A name that is missing is looked for twice: a lock is not to be given up for one wrong answer.
 fn stat(path: &Path) -> Result<Stamp, Trouble> {
-    let is_missing = |error: &io::Error| {
-        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-    };
     let seen = match fs::symlink_metadata(path) {
         Err(error) if is_missing(&error) => fs::symlink_metadata(path),
         other => other,
     };
-    seen.map(|meta| Stamp::of(&meta)).map_err(|error| Trouble {
+    seen.map(|meta| Stamp::of(&meta)).map_err(|error| failed_stat(&error))
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn failed_stat(error: &io::Error) -> Trouble {
+    Trouble {
         operation: "stat",
-        cause: if is_missing(&error) { "missing" } else { "error" },
+        cause: if is_missing(error) { "missing" } else { "error" },
         errno: error.raw_os_error(),
-        is_mine: !is_missing(&error),
-    })
+        is_mine: !is_missing(error),
+    }
 }
 
 /// Looks at the clock whenever the table may have something new to say.

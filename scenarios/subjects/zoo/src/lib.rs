@@ -2,7 +2,8 @@
 //!
 //! All are one lock (a folder with a record and a beat's file, see module `take`) that is sound by
 //! itself: with no bug planted it holds in every scenario of the suite. Module `bugs` says what can
-//! be wrong with it, module `variants` which variant has what, and where that was seen in the wild.
+//! be wrong with it, module `variants` which variant has what, and `subject.toml` where that was
+//! seen in the wild.
 //!
 //! Nothing that a variant prints or writes names its bug, and no check of deadbeat knows a variant
 //! by name: what catches it is what it does.
@@ -22,25 +23,15 @@ use std::process::ExitCode;
 use deadbeat_kit::{Environment, play};
 
 use bugs::Bugs;
-pub use variants::VARIANTS;
+use variants::VARIANTS;
 
-/// The lock without a bug. Not a variant: what has no bug need not be caught.
-pub const SOUND: &str = "sound";
+/// The lock without a bug: the plain subject. What has no bug need not be caught.
+const SOUND: &str = "sound";
 
 /// One lock with one planted bug.
 #[derive(Clone, Copy, Debug)]
-pub struct Variant {
-    /// How it is addressed: `zoo@NAME`. Says nothing to deadbeat.
-    pub name: &'static str,
-    /// The class of its bug: `B1` to `B23` as they were collected in the wild, `Z1` and on for more.
-    pub class: &'static str,
-    /// The variant that it goes on from, where its bug is planted in a lock that is not sound by
-    /// itself: what that one shows as well is not what this one is caught by.
-    pub base: Option<&'static str>,
-    /// The bug, in a line.
-    pub bug: &'static str,
-    /// Where it was seen, or why it is likely.
-    pub seen: &'static str,
+pub(crate) struct Variant {
+    name: &'static str,
     bugs: Bugs,
 }
 

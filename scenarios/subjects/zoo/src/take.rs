@@ -18,8 +18,8 @@ use crate::look::{Action, Look, Watcher};
 use crate::record::Record;
 use crate::recovery::Inside;
 
-/// How often a contender looks.
-const POLL: Duration = Duration::from_millis(25);
+/// How often a contender looks in a stale age.
+const POLLS: u32 = 10;
 
 /// The lock.
 #[derive(Debug)]
@@ -119,7 +119,12 @@ impl ZooLock {
             return Ok(false);
         }
         let _ = fs::remove_dir_all(&away);
-        move_away(&self.lock, &away, seen.signs.folder)?;
+        if self.settings.bugs.has(Bug::BreaksTheBreaker) {
+            // Nobody else is inside, or so it thinks.
+            fs::rename(&self.lock, &away)?;
+        } else {
+            move_away(&self.lock, &away, seen.signs.folder)?;
+        }
         let _ = fs::remove_dir_all(&away);
         Ok(true)
     }
@@ -147,7 +152,7 @@ impl Lock for ZooLock {
                 eprintln!("the lock {} could not be had in time: {why}", self.lock.display());
                 return Tried::GaveUp;
             }
-            std::thread::sleep(POLL);
+            std::thread::sleep(stale / POLLS);
         }
     }
 }

@@ -1,0 +1,287 @@
+//! The detection table: which scenarios caught which planted bug, and what they found.
+//!
+//! A bug is *caught* where its variant is violated with a finding that its base, if it has one, does
+//! not show there. A scenario that carries the bug's class as a tag was written for it; all others
+//! are the generic ones. Names of variants are only shown, never compared with anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::results::CaseResult;
+use crate::check::{Kind, Outcome};
+use crate::scenario::Planted;
+
+/// What the page begins with.
+const PREFACE: &str = "\
+# What catches what
+
+Written by `deadbeat run --subject zoo` (`detection.md` in the run's folder); not edited by hand.
+
+Each variant of the zoo has one planted bug. *Own* are the scenarios that were written for bugs of
+its class (they carry it as a tag), *others* are all the rest of the suite. A variant that was planted
+in a lock without fencing is caught only by what the lock without fencing does not show as well.
+
+";
+
+/// How wide the terminal's table is.
+const COLUMNS: usize = 80;
+
+/// A variant that has a bug.
+#[derive(Clone, Copy, Debug)]
+pub struct Bug<'a> {
+    /// `name@variant`.
+    pub subject: &'a str,
+    /// What was planted.
+    pub planted: &'a Planted,
+}
+
+/// One planted bug, and what caught it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// Its class.
+    pub class: String,
+    /// `name@variant`.
+    pub subject: String,
+    /// The bug, in a line.
+    pub bug: String,
+    /// Where it was seen.
+    pub seen: String,
+    /// The scenarios of its class that caught it, by name.
+    pub by_class: Vec<Caught>,
+    /// The other scenarios that caught it, by name.
+    pub by_generic: Vec<Caught>,
+}
+
+/// A scenario that caught a bug.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Caught {
+    /// The scenario.
+    pub scenario: String,
+    /// What it found beyond what the base shows there.
+    pub findings: Vec<Kind>,
+}
+
+/// The table, by class. `tags` are the tags of each scenario.
+#[must_use]
+pub fn detection(
+    bugs: &[Bug<'_>],
+    tags: &BTreeMap<&str, &[String]>,
+    results: &[CaseResult],
+) -> Vec<Row> {
+    let mut shown: BTreeMap<(&str, &str), BTreeSet<Kind>> = BTreeMap::new();
+    for case in results.iter().filter(|case| case.outcome == Outcome::Violated) {
+        let stands = case.findings.iter().filter(|one| one.violates).map(|one| one.kind);
+        shown.entry((&case.subject, &case.scenario)).or_default().extend(stands);
+    }
+    let nothing = BTreeSet::new();
+    let mut rows: Vec<Row> = bugs
+        .iter()
+        .map(|bug| {
+            let base = bug.planted.base.as_ref().map(|base| sibling(bug.subject, base));
+            let caught = tags.keys().filter_map(|scenario| {
+                let own = shown.get(&(bug.subject, scenario))?;
+                let known = base.as_ref().and_then(|base| shown.get(&(base, scenario)));
+                let findings: Vec<Kind> =
+                    own.difference(known.unwrap_or(&nothing)).copied().collect();
+                let scenario = (*scenario).to_owned();
+                (!findings.is_empty()).then_some(Caught { scenario, findings })
+            });
+            let is_own =
+                |caught: &Caught| tags[caught.scenario.as_str()].contains(&bug.planted.class);
+            let (by_class, by_generic) = caught.partition(is_own);
+            Row {
+                class: bug.planted.class.clone(),
+                subject: bug.subject.to_owned(),
+                bug: bug.planted.bug.clone(),
+                seen: bug.planted.seen.clone(),
+                by_class,
+                by_generic,
+            }
+        })
+        .collect();
+    rows.sort_by_key(|row| class_key(&row.class));
+    rows
+}
+
+/// Another variant of the same subject.
+fn sibling(subject: &str, variant: &str) -> String {
+    let name = subject.split('@').next().unwrap_or_default();
+    format!("{name}@{variant}")
+}
+
+/// `B2` before `B10`.
+fn class_key(class: &str) -> (String, u64) {
+    let digits = class.find(|c: char| c.is_ascii_digit()).unwrap_or(class.len());
+    (class[..digits].to_owned(), class[digits..].parse().unwrap_or(0))
+}
+
+impl Row {
+    fn is_caught(&self) -> bool {
+        !self.by_class.is_empty() || !self.by_generic.is_empty()
+    }
+
+    fn variant(&self) -> &str {
+        self.subject.rsplit('@').next().unwrap_or_default()
+    }
+
+    fn kinds(&self) -> BTreeSet<Kind> {
+        let all = self.by_class.iter().chain(&self.by_generic);
+        all.flat_map(|caught| caught.findings.iter().copied()).collect()
+    }
+}
+
+/// The table for a terminal: one line a bug, and counts.
+#[must_use]
+pub fn for_terminal(rows: &[Row]) -> String {
+    let count = |wanted: fn(&Row) -> bool| rows.iter().filter(|row| wanted(row)).count();
+    let mut text = format!(
+        "{:>12} {} of {} planted bugs caught: {} by their own scenarios, {} by others\n",
+        "Detection",
+        count(Row::is_caught),
+        rows.len(),
+        count(|row| !row.by_class.is_empty()),
+        count(|row| !row.by_generic.is_empty()),
+    );
+    let head =
+        format!("     {:<5} {:<20} {:>5} {:>6}  findings", "class", "variant", "own", "others");
+    let _ = writeln!(text, "{head}");
+    let indent = head.len() - "findings".len();
+    for row in rows {
+        let kinds = row.kinds();
+        let words = kinds.iter().map(|kind| kind.as_str());
+        let mut line = format!(
+            "     {:<5} {:<20} {:>5} {:>6} ",
+            row.class,
+            row.variant(),
+            row.by_class.len(),
+            row.by_generic.len(),
+        );
+        if kinds.is_empty() {
+            line.push_str(" NOT CAUGHT");
+        }
+        for word in words {
+            if line.len() + 1 + word.len() > COLUMNS {
+                let _ = writeln!(text, "{line}");
+                line = " ".repeat(indent - 1);
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}
+
+/// The whole table as Markdown.
+#[must_use]
+pub fn as_markdown(rows: &[Row]) -> String {
+    let mut text = String::from(PREFACE);
+    text.push_str("| class | variant | own | others | findings |\n|---|---|---|---|---|\n");
+    for row in rows {
+        let kinds: Vec<&str> = row.kinds().iter().map(|kind| kind.as_str()).collect();
+        let _ = writeln!(
+            text,
+            "| {} | `{}` | {} | {} | {} |",
+            row.class,
+            row.variant(),
+            row.by_class.len(),
+            row.by_generic.len(),
+            if kinds.is_empty() { "**not caught**".to_owned() } else { kinds.join(", ") },
+        );
+    }
+    for row in rows {
+        let _ = write!(
+            text,
+            "\n## {} `{}`\n\n{}. Seen: {}.\n\n",
+            row.class,
+            row.variant(),
+            capital(&row.bug),
+            row.seen
+        );
+        for (title, list) in [("Own", &row.by_class), ("Others", &row.by_generic)] {
+            let _ = writeln!(text, "- {title}: {}", listed(list));
+        }
+    }
+    text
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// Scenarios that found the same stand together.
+fn listed(list: &[Caught]) -> String {
+    if list.is_empty() {
+        return "none".to_owned();
+    }
+    let mut by_findings: BTreeMap<&[Kind], Vec<&str>> = BTreeMap::new();
+    for caught in list {
+        by_findings.entry(&caught.findings).or_default().push(&caught.scenario);
+    }
+    let groups = by_findings.iter().map(|(kinds, scenarios)| {
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+        let scenarios: Vec<String> = scenarios.iter().map(|name| format!("`{name}`")).collect();
+        format!("**{}** in {}", kinds.join(", "), scenarios.join(", "))
+    });
+    groups.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::results::tests::violated;
+
+    fn planted(class: &str, base: Option<&str>) -> Planted {
+        Planted {
+            class: class.to_owned(),
+            base: base.map(str::to_owned),
+            bug: "a bug".to_owned(),
+            seen: "here".to_owned(),
+            canary: None,
+        }
+    }
+
+    fn table(names: [&str; 3]) -> Vec<Row> {
+        let [base, second, tenth] = names.map(|name| format!("zoo@{name}"));
+        let plants = [planted("Z1", None), planted("B2", Some(names[0])), planted("B10", None)];
+        let bugs = [
+            Bug { subject: &base, planted: &plants[0] },
+            Bug { subject: &second, planted: &plants[1] },
+            Bug { subject: &tenth, planted: &plants[2] },
+        ];
+        let tags = [vec!["pause".to_owned()], vec!["hang".to_owned(), "B2".to_owned()]];
+        let tags = BTreeMap::from([("pause/a", &tags[0][..]), ("hang/b", &tags[1][..])]);
+        let results = [
+            violated("pause/a", &base, &[Kind::DoubleHeld]),
+            violated("pause/a", &second, &[Kind::DoubleHeld]),
+            violated("hang/b", &second, &[Kind::Silent, Kind::Silent]),
+        ];
+        detection(&bugs, &tags, &results)
+    }
+
+    #[test]
+    fn what_the_base_shows_as_well_catches_nothing() {
+        let rows = table(["plain", "second", "tenth"]);
+        let classes: Vec<&str> = rows.iter().map(|row| row.class.as_str()).collect();
+        assert_eq!(classes, ["B2", "B10", "Z1"]);
+        let by_class = [Caught { scenario: "hang/b".to_owned(), findings: vec![Kind::Silent] }];
+        assert_eq!((rows[0].by_class.as_slice(), rows[0].by_generic.len()), (&by_class[..], 0));
+        assert!(!rows[1].is_caught() && rows[2].by_generic.len() == 1);
+        let text = for_terminal(&rows);
+        assert!(text.contains("2 of 3 planted bugs caught: 1 by") && text.contains("NOT CAUGHT"));
+        assert!(text.lines().all(|line| line.len() <= COLUMNS), "{text}");
+        assert!(as_markdown(&rows).contains("- Own: **silent** in `hang/b`"));
+    }
+
+    #[test]
+    fn the_names_of_the_variants_do_not_matter() {
+        let renamed = |names| {
+            let strip = |row: Row| Row { subject: String::new(), ..row };
+            table(names).into_iter().map(strip).collect::<Vec<_>>()
+        };
+        assert_eq!(renamed(["plain", "second", "tenth"]), renamed(["x", "a", "pause/a"]));
+    }
+}
