@@ -1,6 +1,9 @@
 //! `deadbeat checklist`, as its users meet it: the lines, what proves them, and exit codes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+
+use deadbeat::scenario::{Scenario, library};
 use deadbeat_tests::{Called, call, root};
 use serde_json::Value;
 
@@ -91,6 +94,36 @@ fn a_line_of_which_not_all_ran_is_not_proved() {
     let unknown = call(root(), ["checklist", "--from", out, "-s", "flock"]).expect_code(2);
     assert!(unknown.stderr.contains("reference@default"), "{}", unknown.stderr);
     call(root(), ["checklist", "--from", out, "--engine", "trace"]).expect_code(2);
+}
+
+/// Goal: what each scenario is meant for is said once, by its tags; the page shows the same.
+/// `DEADBEAT_UPDATE=1` writes the page anew.
+#[test]
+fn the_page_of_the_suite_says_what_the_tags_say() {
+    let path = root().join("docs/suite.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let mut by_class: BTreeMap<String, String> = BTreeMap::new();
+    for (subject, _) in library::subjects().unwrap() {
+        for (name, variant) in subject.variants {
+            by_class.extend(variant.planted.map(|planted| (planted.class, name)));
+        }
+    }
+    let row = |scenario: &Scenario| {
+        let bugs = scenario.tags.iter().filter_map(|tag| by_class.get(tag)).map(String::as_str);
+        let bugs: Vec<&str> = bugs.collect();
+        format!("| `{}` | {} | {} |", scenario.name, scenario.title, bugs.join(", "))
+    };
+    let suite = library::suite().unwrap();
+    let lines = page.lines().map(|line| {
+        let named = suite.iter().find(|one| line.starts_with(&format!("| `{}` |", one.name)));
+        named.map_or(line.to_owned(), |scenario| row(scenario))
+    });
+    let wanted: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
+    if std::env::var_os("DEADBEAT_UPDATE").is_some() {
+        std::fs::write(path, wanted).unwrap();
+    } else {
+        assert_eq!(page, wanted, "(hint: DEADBEAT_UPDATE=1 writes docs/suite.md anew)");
+    }
 }
 
 /// Goal: the page that tells which bug each scenario is meant for names only what is there, and

@@ -393,7 +393,8 @@ fn check_base(
     variants: &BTreeMap<String, Variant>,
 ) {
     let base = variants.get(key.text).and_then(|variant| variant.planted.as_ref()?.base.clone());
-    let Some(base) = base.filter(|base| base == key.text || !variants.contains_key(base)) else {
+    let is_there = |base: &String| base == Subject::DEFAULT || variants.contains_key(base);
+    let Some(base) = base.filter(|base| base == key.text || !is_there(base)) else {
         return;
     };
     let near = nearest(&base, variants.keys().map(String::as_str));

@@ -550,16 +550,52 @@ fn a_subject_is_a_folder_or_near_or_embedded() {
 }
 
 #[test]
-fn the_zoo_means_each_planted_bug() {
+fn a_subject_with_planted_bugs_means_all_of_them() {
     let cwd = tempfile::tempdir().unwrap();
     std::fs::create_dir(cwd.path().join("zoo")).unwrap();
-    let text = subject_text().replace("\"sample\"", "\"zoo\"");
+    let bug = "planted = { class = \"B1\", bug = \"b\", seen = \"s\" }";
+    let text = subject_text().replace("[variant.slow]\n", &format!("[variant.slow]\n{bug}\n"));
+    assert!(text.contains(bug));
+    let text = text.replace("\"sample\"", "\"zoo\"");
     std::fs::write(cwd.path().join("zoo/subject.toml"), text).unwrap();
     let choose = |word: &str| {
         library::select_subjects(&[word.to_owned()], cwd.path()).unwrap().remove(0).variants
     };
     assert_eq!(choose("zoo"), ["slow"]);
     assert_eq!(choose("zoo@default"), ["default"]);
+}
+
+#[test]
+fn a_planted_bug_goes_on_from_another_variant_of_its_subject() {
+    let with = |base: &str| {
+        let bug =
+            format!("planted = {{ class = \"B1\", bug = \"b\", seen = \"s\", base = \"{base}\" }}");
+        let text = subject_text().replace("[variant.slow]\n", &format!("[variant.slow]\n{bug}\n"));
+        parse_subject("sample/subject.toml", &text)
+    };
+    assert!(with("default").is_ok());
+    for wrong in ["slow", "sloww"] {
+        assert!(with(wrong).unwrap_err().render(false).contains("is no other variant"));
+    }
+}
+
+/// Goal: a canary is a scenario of the suite, and every planted bug has scenarios of its class.
+#[test]
+fn every_planted_bug_has_scenarios_and_every_canary_is_one() {
+    let suite = library::suite().unwrap();
+    let mut canaries = 0;
+    for (subject, _) in library::subjects().unwrap() {
+        for (name, variant) in &subject.variants {
+            let Some(planted) = &variant.planted else { continue };
+            let is_meant = |one: &&Scenario| one.tags.contains(&planted.class);
+            assert!(suite.iter().any(|one| is_meant(&one)), "no scenario is for {name}");
+            if let Some(canary) = &planted.canary {
+                assert!(suite.iter().any(|one| one.name == canary.scenario), "{}", canary.scenario);
+                canaries += 1;
+            }
+        }
+    }
+    assert!(canaries >= 10, "{canaries}");
 }
 
 /// Goal: a finding that the checks can make can be recorded as a gap, by the same word.
