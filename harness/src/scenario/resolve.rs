@@ -5,7 +5,8 @@
 //! - What a scenario leaves open: hold 6 stale for the holder and 1 for a contender, patience the
 //!   subject's `acquire-timeout` or 12 stale, one acquisition, contenders start when the holder
 //!   has entered.
-//! - A scenario about a beat is skipped for a subject without one. Lengths alone never skip.
+//! - A scenario about a beat is skipped for a subject without one, and one that needs what the
+//!   subject lacks as well. Lengths alone never skip.
 //! - For a dead owner the later of claim and scenario bounds the takeover; where nobody promises
 //!   to steal, no takeover is asked for. A lock that was released has the scenario's bound only.
 
@@ -64,6 +65,9 @@ pub fn resolve(scenario: &Scenario, subject: &Subject, variant: &str) -> Resolut
 fn trial(scenario: &Scenario, subject: &Subject, name: &str) -> Result<Trial, String> {
     let variant = find(subject, name)?;
     needs_a_beat(scenario, subject, variant)?;
+    if let Some(lacked) = scenario.needs.iter().find(|need| variant.lacks.contains(need)) {
+        return Err(lacked.is_lacked_by(&subject.name));
+    }
     let timing = timing_of(&variant.timing);
     let mut warnings = fallbacks(subject, variant, &timing);
     let faults: Vec<Rule> = scenario

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::feature::Feature;
 use super::mistake::{Mistakes, did_you_mean, quoted};
 use super::spec::{
     CastPart, Covers, DeedSpec, EventSpec, ExpectSpec, FaultSpec, Scenario, TakeoverSpec, When,
@@ -84,6 +85,7 @@ pub fn parse_scenario(file: &str, text: &str) -> Result<Scenario, Mistakes> {
         let why = root.text(sink, "why");
         let covers = root.parsed_list(sink, "covers", covers);
         let tags = root.parsed_list(sink, "tags", tag);
+        let needs = root.parsed_list(sink, "needs", need);
         let (holder, contenders) = cast(sink, &mut refs, &root);
         let world = world(sink, &mut refs, &root);
         let faults = tables(sink, &root, "fault");
@@ -103,6 +105,7 @@ pub fn parse_scenario(file: &str, text: &str) -> Result<Scenario, Mistakes> {
             why: why.map(|why| why.text.to_owned()).unwrap_or_default(),
             covers,
             tags,
+            needs,
             holder,
             contenders,
             world,
@@ -127,6 +130,10 @@ fn name_of(file: &str) -> String {
 fn covers(text: &str) -> words::Said<Covers> {
     let known: Vec<_> = Covers::ALL.iter().map(|line| (line.as_str(), *line)).collect();
     one_of(text, "checklist id", &known)
+}
+
+fn need(text: &str) -> words::Said<Feature> {
+    one_of(text, "need", Feature::ALL)
 }
 
 fn tag(text: &str) -> words::Said<String> {

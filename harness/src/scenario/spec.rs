@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::feature::Feature;
 use crate::fault::{Effect, Ops, Target, Times};
 use crate::moment::Anchor;
 use crate::plan::{
@@ -144,6 +145,8 @@ pub struct Scenario {
     pub covers: Vec<Covers>,
     /// Free words to select by.
     pub tags: Vec<String>,
+    /// What it needs of a subject: one that lacks any of it skips the scenario.
+    pub needs: Vec<Feature>,
     /// The holder.
     pub holder: CastPart,
     /// The contenders, from number 1 on.
@@ -363,6 +366,8 @@ pub struct Variant {
     pub timing: TimingSpec,
     /// What its implementer promises.
     pub claims: Claims,
+    /// What it does not have.
+    pub lacks: Vec<Feature>,
     /// Its recorded gaps.
     pub gaps: Vec<KnownGap>,
 }
