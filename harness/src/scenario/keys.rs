@@ -20,7 +20,7 @@ pub(super) const CONTENDER: &[&str] = &[
     "variant",
 ];
 pub(super) const WORLD: &[&str] =
-    &["space", "statfs", "user", "pids", "hostname", "clock", "files"];
+    &["space", "statfs", "user", "users", "pids", "hostname", "clock", "files"];
 pub(super) const SPACE: &[&str] = &["free", "inodes"];
 pub(super) const FILES: &[&str] = &["mtime-granularity", "attr-cache", "estale", "links"];
 pub(super) const FAULT: &[&str] = &[

@@ -329,6 +329,8 @@ table! {
         "statfs" statfs: Option<Space>,
         /// Roles run as this user when deadbeat is root.
         "user" user: Option<u32>,
+        /// Who runs as another user than that; they share a group, with umask 002.
+        "users" users: Option<BTreeMap<String, u32>>,
         /// How the roles' PID namespaces relate.
         "pids" pids: Option<Pids>,
         /// Whether each role has a host name of its own.

@@ -216,6 +216,8 @@ pub struct WorldSpec {
     pub statfs: Option<Space>,
     /// Roles run as this user when deadbeat is root.
     pub user: Option<u32>,
+    /// Who runs as another user than that.
+    pub users: Vec<(Who, u32)>,
     /// PID namespaces.
     pub pids: Pids,
     /// Whether each role has a host name of its own.

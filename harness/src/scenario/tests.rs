@@ -31,6 +31,7 @@ contender-2 = { starts = "holder entered + 1 beat", variant = "slow", beat-every
 space    = { free = "64KiB", inodes = 200 }
 statfs   = { free = 0 }
 user     = 1000
+users    = { "contender-2" = 1002, contender = 1001 }
 pids     = "separate"
 hostname = "separate"
 clock    = { "contender-1" = "+1h", any = "-5s" }
@@ -179,6 +180,10 @@ fn every_key_of_a_scenario_reaches_the_trial() {
     assert_eq!(world.statfs.unwrap().free, Some(0));
     assert_eq!(world.clock[&Role::Contender(1)], 3_600_000_000_000);
     assert_eq!(world.clock[&Role::Contender(2)], -5_000_000_000);
+    assert_eq!(
+        world.users.iter().collect::<Vec<_>>(),
+        [(&Role::Contender(1), &1001), (&Role::Contender(2), &1002)]
+    );
     assert_eq!(world.pids, Pids::Separate);
     assert!(world.files.no_links && world.files.estale && world.separate_hostname);
 
@@ -411,6 +416,9 @@ enviroment = {}
 #[case("cast = { holder = { count = 2 } }", "unknown key `count`")]
 #[case("cast = { contander = {} }", "did you mean `contender`")]
 #[case("world = { clock = { \"contender-9\" = \"1h\" } }", "there is no `contender-9`")]
+#[case("world = { users = { holdr = 1 } }", "unknown role `holdr`")]
+#[case("world = { users = { holder = -1 } }", "out of range")]
+#[case("world = { users = { contender-9 = 1 } }", "there is no `contender-9`")]
 #[case("world = { space = {} }", "says nothing")]
 #[case("world = { space = { free = \"1KB\" } }", "did you mean `KiB`")]
 #[case("world = { files = { attr-cache = \"1 beat\" } }", "unknown here")]
