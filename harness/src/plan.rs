@@ -109,6 +109,9 @@ pub struct World {
     pub statfs: Option<Space>,
     /// Roles run as this user when deadbeat is root.
     pub user: Option<u32>,
+    /// Roles that run as another one than `user`. Where there are any, all share the group of
+    /// `user`, with umask 002, as those do who share a lock folder.
+    pub users: BTreeMap<Role, u32>,
     /// PID namespaces.
     pub pids: Pids,
     /// Whether each role has a host name of its own.

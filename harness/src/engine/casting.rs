@@ -12,8 +12,15 @@ pub(crate) struct Casting<'a> {
     pub(crate) part: &'a Part,
     pub(crate) plan: &'a Plan,
     pub(crate) ground: &'a Ground,
-    /// It runs as this user and group; `None`: as the user who runs deadbeat.
+    /// The user and group of roles; `None`: they run as the user who runs deadbeat.
     pub(crate) user: Option<u32>,
+}
+
+/// As whom a role runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
 }
 
 impl Casting<'_> {
@@ -25,6 +32,18 @@ impl Casting<'_> {
             subject: text(self.ground.subject()),
             deadbeat: text(&self.ground.bin().join("deadbeat")),
         }
+    }
+
+    /// As whom it runs; `None`: as the user who runs deadbeat.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let group = self.user?;
+        let user = self.plan.world.users.get(&self.part.role).copied().unwrap_or(group);
+        Some(Identity { user, group })
+    }
+
+    /// The umask it starts with: users who share a lock folder let their group write.
+    pub(crate) fn umask(&self) -> u32 {
+        if self.plan.world.users.is_empty() { 0o022 } else { 0o002 }
     }
 
     /// The program and its arguments.

@@ -81,8 +81,7 @@ impl Ground {
         ground.lay_backing(job)?;
         if let Some(user) = job.user {
             let home = ground.home();
-            chown(&home, Some(user), Some(user))
-                .map_err(step(format!("chown {}", home.display())))?;
+            give_to(&home, job, user)?;
         }
         Ok(ground)
     }
@@ -100,7 +99,8 @@ impl Ground {
     /// A folder below another user's home cannot be reached by the roles; a bind mount can.
     fn bind_subject(&mut self, job: &Job) -> Result<(), EngineError> {
         let Some(user) = job.user else { return Ok(()) };
-        if is_reachable(&job.subject, user) {
+        let mut users = std::iter::once(&user).chain(job.plan.world.users.values());
+        if users.all(|user| is_reachable(&job.subject, *user)) {
             return Ok(());
         }
         let seat = self.base.join("deadbeat/subject");
@@ -130,8 +130,7 @@ impl Ground {
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))
             .map_err(step(format!("chmod {}", dir.display())))?;
         if let Some(user) = job.user {
-            chown(&dir, Some(user), Some(user))
-                .map_err(step(format!("chown {}", dir.display())))?;
+            give_to(&dir, job, user)?;
         }
         Ok(())
     }
@@ -187,6 +186,15 @@ impl Ground {
         rustix::fs::open(&self.backing, flags, Mode::empty())
             .map_err(step(format!("open {}", self.backing.display())))
     }
+}
+
+/// Makes a folder the roles' own; where they are several users, it is their group's as well.
+fn give_to(folder: &Path, job: &Job, user: u32) -> Result<(), EngineError> {
+    if !job.plan.world.users.is_empty() {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o775))
+            .map_err(step(format!("chmod {}", folder.display())))?;
+    }
+    chown(folder, Some(user), Some(user)).map_err(step(format!("chown {}", folder.display())))
 }
 
 fn mount_tmpfs(target: &Path, options: &str) -> Result<(), EngineError> {

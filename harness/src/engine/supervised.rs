@@ -86,6 +86,9 @@ impl Host {
                 _ => {}
             }
         }
+        if !plan.world.users.is_empty() && !self.is_root {
+            return Some("`[world] users` needs root".to_owned());
+        }
         if plan.world.space.is_some() && scratch.is_some() {
             return Some("`[world] space` needs a file system of the run's own".to_owned());
         }
@@ -254,5 +257,22 @@ impl<R: Read + AsFd> Lines<R> {
                 Err(_) => Next::Garbage(String::from_utf8_lossy(&line).trim().to_owned()),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handmade;
+    use crate::role::Role;
+
+    #[test]
+    fn users_of_their_own_need_root() {
+        let mut plan = handmade::trial("family/name").plan;
+        let host = |is_root| Host { program: PathBuf::new(), is_root, cpus: Vec::new() };
+        assert_eq!(host(false).refuses(&plan, None), None);
+        plan.world.users.insert(Role::Holder, 1000);
+        assert_eq!(host(false).refuses(&plan, None), Some("`[world] users` needs root".to_owned()));
+        assert_eq!(host(true).refuses(&plan, None), None);
     }
 }

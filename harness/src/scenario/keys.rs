@@ -1,8 +1,10 @@
 //! The keys of every table of both file formats: what the parser knows, and what the schemas are
 //! held to.
 
-pub(super) const SCENARIO: &[&str] =
-    &["format", "title", "why", "covers", "tags", "cast", "world", "fault", "event", "expect"];
+pub(super) const SCENARIO: &[&str] = &[
+    "format", "title", "why", "covers", "tags", "needs", "cast", "world", "fault", "event",
+    "expect",
+];
 pub(super) const CAST: &[&str] = &["holder", "contender"];
 pub(super) const HOLDER: &[&str] =
     &["starts", "hold", "patience", "acquires", "stall", "stale-after", "beat-every", "variant"];
@@ -18,7 +20,7 @@ pub(super) const CONTENDER: &[&str] = &[
     "variant",
 ];
 pub(super) const WORLD: &[&str] =
-    &["space", "statfs", "user", "pids", "hostname", "clock", "files"];
+    &["space", "statfs", "user", "users", "pids", "hostname", "clock", "files"];
 pub(super) const SPACE: &[&str] = &["free", "inodes"];
 pub(super) const FILES: &[&str] = &["mtime-granularity", "attr-cache", "estale", "links"];
 pub(super) const FAULT: &[&str] = &[
@@ -46,9 +48,9 @@ pub(super) const SUBJECT: &[&str] = &[
     "variant",
 ];
 pub(super) const SETUP: &[&str] = &["needs", "argv"];
-pub(super) const COMMAND: &[&str] = &["argv", "env", "holder", "contender"];
+pub(super) const COMMAND: &[&str] = &["argv", "env", "plays", "holder", "contender"];
 pub(super) const OVERLAY: &[&str] = &["argv", "env"];
-pub(super) const LOCK: &[&str] = &["path", "heartbeat", "name"];
+pub(super) const LOCK: &[&str] = &["path", "heartbeat", "name", "lacks"];
 pub(super) const TIMING: &[&str] = &["stale-after", "beat-every", "acquire-timeout", "unit"];
 pub(super) const CLAIMS: &[&str] =
     &["exclusion", "on-heartbeat-failure", "dead-owner-takeover", "warns"];

@@ -17,6 +17,7 @@
 mod event;
 mod fault_table;
 mod fault_words;
+mod feature;
 mod keys;
 pub mod library;
 mod mistake;
@@ -30,6 +31,7 @@ mod walk;
 mod words;
 
 pub use fault_words::parse_fault;
+pub use feature::Feature;
 pub use mistake::{Mistake, Mistakes};
 pub use resolve::{Resolution, resolve};
 pub use scenario_file::parse_scenario;

@@ -5,7 +5,8 @@
 //! - What a scenario leaves open: hold 6 stale for the holder and 1 for a contender, patience the
 //!   subject's `acquire-timeout` or 12 stale, one acquisition, contenders start when the holder
 //!   has entered.
-//! - A scenario about a beat is skipped for a subject without one. Lengths alone never skip.
+//! - A scenario about a beat is skipped for a subject without one, and one that needs what the
+//!   subject lacks as well. Lengths alone never skip.
 //! - For a dead owner the later of claim and scenario bounds the takeover; where nobody promises
 //!   to steal, no takeover is asked for. A lock that was released has the scenario's bound only.
 
@@ -64,6 +65,9 @@ pub fn resolve(scenario: &Scenario, subject: &Subject, variant: &str) -> Resolut
 fn trial(scenario: &Scenario, subject: &Subject, name: &str) -> Result<Trial, String> {
     let variant = find(subject, name)?;
     needs_a_beat(scenario, subject, variant)?;
+    if let Some(lacked) = scenario.needs.iter().find(|need| variant.lacks.contains(need)) {
+        return Err(lacked.is_lacked_by(&subject.name));
+    }
     let timing = timing_of(&variant.timing);
     let mut warnings = fallbacks(subject, variant, &timing);
     let faults: Vec<Rule> = scenario
@@ -305,27 +309,32 @@ fn world(scenario: &Scenario, cast: usize, timing: &Timing) -> World {
     let contenders = u8::try_from(cast.saturating_sub(1)).unwrap_or(u8::MAX);
     let roles: Vec<Role> =
         std::iter::once(Role::Holder).chain((1..=contenders).map(Role::Contender)).collect();
-    let mut clock = BTreeMap::new();
-    // `any` first, then `contender`, then single roles: the narrower one wins.
-    let mut steps = spec.clock.clone();
-    steps.sort_by_key(|(who, ..)| match who {
-        Who::Any => 0,
-        Who::Contenders => 1,
-        Who::One(_) => 2,
-    });
-    for (who, back, by) in steps {
-        let meant = roles.iter().filter(|role| who.means(**role));
-        clock.extend(meant.map(|role| (*role, signed(back, by, timing))));
-    }
+    let clock = spec.clock.iter().map(|(who, back, by)| (*who, signed(*back, *by, timing)));
     World {
         space: spec.space,
         statfs: spec.statfs,
         user: Some(spec.user.unwrap_or(USER_DEFAULT)),
+        users: by_role(&roles, spec.users.clone()),
         pids: spec.pids,
         separate_hostname: spec.separate_hostname,
-        clock,
+        clock: by_role(&roles, clock.collect()),
         files: spec.files,
     }
+}
+
+/// What was said of groups of roles, role by role.
+fn by_role<T: Copy>(roles: &[Role], mut said: Vec<(Who, T)>) -> BTreeMap<Role, T> {
+    // `any` first, then `contender`, then single roles: the narrower one wins.
+    said.sort_by_key(|(who, _)| match who {
+        Who::Any => 0,
+        Who::Contenders => 1,
+        Who::One(_) => 2,
+    });
+    let mut each = BTreeMap::new();
+    for (who, value) in said {
+        each.extend(roles.iter().filter(|role| who.means(**role)).map(|role| (*role, value)));
+    }
+    each
 }
 
 fn expect(scenario: &Scenario, variant: &Variant, timing: &Timing) -> Expect {

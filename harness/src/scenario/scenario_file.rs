@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::feature::Feature;
 use super::mistake::{Mistakes, did_you_mean, quoted};
 use super::spec::{
     CastPart, Covers, DeedSpec, EventSpec, ExpectSpec, FaultSpec, Scenario, TakeoverSpec, When,
@@ -18,6 +19,8 @@ use crate::role::{Role, Who};
 const CONTENDERS_MAX: u64 = 16;
 /// The most acquisitions that one process tries.
 const ACQUIRES_MAX: u64 = 1000;
+/// The numbers of users; the last of 32 bits means none (chown(2)).
+const USERS: Range<u64> = 0..u32::MAX as u64;
 
 /// What a file refers to by number or role: looked at when the whole file is read.
 #[derive(Default)]
@@ -84,6 +87,7 @@ pub fn parse_scenario(file: &str, text: &str) -> Result<Scenario, Mistakes> {
         let why = root.text(sink, "why");
         let covers = root.parsed_list(sink, "covers", covers);
         let tags = root.parsed_list(sink, "tags", tag);
+        let needs = root.parsed_list(sink, "needs", need);
         let (holder, contenders) = cast(sink, &mut refs, &root);
         let world = world(sink, &mut refs, &root);
         let faults = tables(sink, &root, "fault");
@@ -103,6 +107,7 @@ pub fn parse_scenario(file: &str, text: &str) -> Result<Scenario, Mistakes> {
             why: why.map(|why| why.text.to_owned()).unwrap_or_default(),
             covers,
             tags,
+            needs,
             holder,
             contenders,
             world,
@@ -127,6 +132,10 @@ fn name_of(file: &str) -> String {
 fn covers(text: &str) -> words::Said<Covers> {
     let known: Vec<_> = Covers::ALL.iter().map(|line| (line.as_str(), *line)).collect();
     one_of(text, "checklist id", &known)
+}
+
+fn need(text: &str) -> words::Said<Feature> {
+    one_of(text, "need", Feature::ALL)
 }
 
 fn tag(text: &str) -> words::Said<String> {
@@ -222,7 +231,7 @@ fn part(sink: &mut Sink<'_>, refs: &mut References, table: &Table<'_>) -> CastPa
 fn world(sink: &mut Sink<'_>, refs: &mut References, root: &Table<'_>) -> WorldSpec {
     let table = root.get("world").and_then(|node| node.table(sink, "[world]", keys::WORLD));
     let Some(table) = table else { return WorldSpec::default() };
-    let user = table.get("user").and_then(|node| node.number(sink, 0..u64::from(u32::MAX)));
+    let user = table.get("user").and_then(|node| node.number(sink, USERS));
     let pids = [
         ("shared", Pids::Shared),
         ("separate", Pids::Separate),
@@ -232,24 +241,21 @@ fn world(sink: &mut Sink<'_>, refs: &mut References, root: &Table<'_>) -> WorldS
     ];
     let hosts = [("same", false), ("separate", true)];
     let hostname = table.parsed(sink, "hostname", |text| one_of(text, "host name", &hosts));
-    let clock = table.get("clock").and_then(|node| node.open_table(sink, "[world] clock"));
     let mut clocks = Vec::new();
-    for (key, node) in clock.iter().flat_map(Table::entries) {
-        let who = match words::who(key.text) {
-            Ok(who) => who,
-            Err(complaint) => {
-                sink.say(key.span, complaint.message, complaint.hint);
-                continue;
-            }
-        };
-        refs.role(who, key.span);
+    for (who, node) in for_each_role(sink, refs, &table, "clock", "[world] clock") {
         let text = node.text(sink);
         let step = text.and_then(|text| sink.heed(&text, words::signed_length(text.text)));
         clocks.extend(step.map(|(back, by)| (who, back, by)));
     }
+    let mut users = Vec::new();
+    for (who, node) in for_each_role(sink, refs, &table, "users", "[world] users") {
+        let user = node.number(sink, USERS).and_then(|user| u32::try_from(user).ok());
+        users.extend(user.map(|user| (who, user)));
+    }
     WorldSpec {
         space: space(sink, &table, "space"),
         statfs: space(sink, &table, "statfs"),
+        users,
         user: user.and_then(|user| u32::try_from(user).ok()),
         pids: table
             .parsed(sink, "pids", |text| one_of(text, "PID world", &pids))
@@ -258,6 +264,28 @@ fn world(sink: &mut Sink<'_>, refs: &mut References, root: &Table<'_>) -> WorldS
         clock: clocks,
         files: personality(sink, &table),
     }
+}
+
+/// The entries of a table whose keys are roles.
+fn for_each_role<'a>(
+    sink: &mut Sink<'_>,
+    refs: &mut References,
+    world: &Table<'a>,
+    key: &str,
+    what: &'static str,
+) -> Vec<(Who, Node<'a>)> {
+    let table = world.get(key).and_then(|node| node.open_table(sink, what));
+    let mut list = Vec::new();
+    for (key, node) in table.iter().flat_map(Table::entries) {
+        match words::who(key.text) {
+            Ok(who) => {
+                refs.role(who, key.span);
+                list.push((who, node));
+            }
+            Err(complaint) => sink.say(key.span, complaint.message, complaint.hint),
+        }
+    }
+    list
 }
 
 fn space(sink: &mut Sink<'_>, world: &Table<'_>, key: &str) -> Option<Space> {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 
+use super::feature::Feature;
 use super::spec::Covers;
 use super::{event, subject_file};
 use crate::op::{Errno, OpKind};
@@ -160,6 +161,22 @@ worded! {
         "enum": Covers::ALL.iter().map(|line| line.as_str()).collect::<Vec<_>>(),
     })
 }
+/// The words of some features.
+fn feature_words(features: &[(&'static str, Feature)]) -> Vec<&'static str> {
+    features.iter().map(|(word, _)| *word).collect()
+}
+worded! {
+    /// What a scenario needs.
+    Need = json_schema!({ "enum": feature_words(Feature::ALL) })
+}
+worded! {
+    /// What a lock may lack.
+    LockFeature = json_schema!({ "enum": feature_words(Feature::OF_LOCKS) })
+}
+worded! {
+    /// What an adapter may play.
+    AdapterFeature = json_schema!({ "enum": feature_words(Feature::OF_ADAPTERS) })
+}
 worded! {
     /// Which of the matching operations.
     Times = json_schema!({
@@ -229,6 +246,8 @@ table! {
         "covers" covers: Option<OneOrMany<ChecklistId>>,
         /// Free words to select by: `tag:smoke`.
         "tags" tags: Option<OneOrMany<String>>,
+        /// What it needs of a subject; one that lacks any of it skips the scenario.
+        "needs" needs: Option<OneOrMany<Need>>,
         /// Who plays.
         "cast" cast: Option<Cast>,
         /// What surrounds the run.
@@ -310,6 +329,8 @@ table! {
         "statfs" statfs: Option<Space>,
         /// Roles run as this user when deadbeat is root.
         "user" user: Option<u32>,
+        /// Who runs as another user than that; they share a group, with umask 002.
+        "users" users: Option<BTreeMap<String, u32>>,
         /// How the roles' PID namespaces relate.
         "pids" pids: Option<Pids>,
         /// Whether each role has a host name of its own.
@@ -494,6 +515,8 @@ table! {
         "argv" argv: Option<Vec<String>>,
         /// Added to the environment.
         "env" env: Option<BTreeMap<String, String>>,
+        /// What the adapter plays beyond what every adapter does.
+        "plays" plays: Option<OneOrMany<AdapterFeature>>,
         /// What is different for the holder.
         "holder" holder: Option<Overlay>,
         /// What is different for contenders.
@@ -520,6 +543,8 @@ table! {
         "heartbeat" heartbeat: Option<OneOrMany<BelowDir>>,
         /// What the program is given where `path` is a glob.
         "name" name: Option<BelowDir>,
+        /// What the lock does not do: scenarios that need it are skipped.
+        "lacks" lacks: Option<OneOrMany<LockFeature>>,
     }
 }
 

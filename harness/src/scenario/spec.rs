@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::feature::Feature;
 use crate::fault::{Effect, Ops, Target, Times};
 use crate::moment::Anchor;
 use crate::plan::{
@@ -144,6 +145,8 @@ pub struct Scenario {
     pub covers: Vec<Covers>,
     /// Free words to select by.
     pub tags: Vec<String>,
+    /// What it needs of a subject: one that lacks any of it skips the scenario.
+    pub needs: Vec<Feature>,
     /// The holder.
     pub holder: CastPart,
     /// The contenders, from number 1 on.
@@ -213,6 +216,8 @@ pub struct WorldSpec {
     pub statfs: Option<Space>,
     /// Roles run as this user when deadbeat is root.
     pub user: Option<u32>,
+    /// Who runs as another user than that.
+    pub users: Vec<(Who, u32)>,
     /// PID namespaces.
     pub pids: Pids,
     /// Whether each role has a host name of its own.
@@ -363,6 +368,8 @@ pub struct Variant {
     pub timing: TimingSpec,
     /// What its implementer promises.
     pub claims: Claims,
+    /// What it does not have.
+    pub lacks: Vec<Feature>,
     /// Its recorded gaps.
     pub gaps: Vec<KnownGap>,
     /// What is wrong with it on purpose, if it is there to be caught.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::feature::Feature;
 use super::mistake::{Mistakes, nearest, quoted};
 use super::scenario_file::DETAILS;
 use super::spec::{Canary, Launch, Need, Planted, Setup, Subject, TimingSpec, Variant};
@@ -40,6 +41,7 @@ pub(super) const FINDINGS: &[&str] = &[
 #[derive(Clone, Default)]
 struct Layer {
     command: CommandLayer,
+    plays: Option<Vec<Feature>>,
     holder: CommandLayer,
     contender: CommandLayer,
     lock: LockLayer,
@@ -59,6 +61,7 @@ struct LockLayer {
     path: Option<Vec<String>>,
     heartbeat: Option<Vec<String>>,
     name: Option<String>,
+    lacks: Option<Vec<Feature>>,
 }
 
 #[derive(Clone, Default)]
@@ -141,12 +144,14 @@ impl Layer {
     fn over(self, base: &Layer) -> Layer {
         Layer {
             command: self.command.over(&base.command),
+            plays: self.plays.or_else(|| base.plays.clone()),
             holder: self.holder.over(&base.holder),
             contender: self.contender.over(&base.contender),
             lock: LockLayer {
                 path: self.lock.path.or_else(|| base.lock.path.clone()),
                 heartbeat: self.lock.heartbeat.or_else(|| base.lock.heartbeat.clone()),
                 name: self.lock.name.or_else(|| base.lock.name.clone()),
+                lacks: self.lock.lacks.or_else(|| base.lock.lacks.clone()),
             },
             timing: TimingSpec {
                 stale: self.timing.stale.or(base.timing.stale),
@@ -183,6 +188,7 @@ fn layer(sink: &mut Sink<'_>, table: &Table<'_>) -> Layer {
     let command = table.get("command");
     if let Some(command) = command.and_then(|node| node.table(sink, "[command]", keys::COMMAND)) {
         layer.command = command_layer(sink, &command);
+        layer.plays = features(sink, &command, "plays", Feature::OF_ADAPTERS);
         for (key, slot) in [("holder", &mut layer.holder), ("contender", &mut layer.contender)] {
             let overlay = command.get(key);
             let overlay = overlay.and_then(|node| node.table(sink, "a role's", keys::OVERLAY));
@@ -281,7 +287,19 @@ fn lock_layer(sink: &mut Sink<'_>, table: &Table<'_>) -> LockLayer {
         }
         Ok(name)
     });
-    LockLayer { path, heartbeat: globs(sink, "heartbeat"), name }
+    let lacks = features(sink, table, "lacks", Feature::OF_LOCKS);
+    LockLayer { path, heartbeat: globs(sink, "heartbeat"), name, lacks }
+}
+
+/// The features that a key names, if it is there.
+fn features(
+    sink: &mut Sink<'_>,
+    table: &Table<'_>,
+    key: &str,
+    known: &[(&str, Feature)],
+) -> Option<Vec<Feature>> {
+    table.get(key)?;
+    Some(table.parsed_list(sink, key, |text| one_of(text, "feature", known)))
 }
 
 /// A path of `[lock]`, relative to `{dir}`.
@@ -471,6 +489,10 @@ fn complete(sink: &mut Sink<'_>, table: &Table<'_>, layer: &Layer) -> Option<Var
         let hint = "`path` is several files: `name` is what the program is given";
         sink.say(at("lock"), "`name` is missing in [lock]", hint);
     }
+    let mut lacks = layer.lock.lacks.clone().unwrap_or_default();
+    let plays = layer.plays.as_deref().unwrap_or_default();
+    let of_adapters = Feature::OF_ADAPTERS.iter().map(|(_, feature)| *feature);
+    lacks.extend(of_adapters.filter(|feature| !plays.contains(feature)));
     Some(Variant {
         holder: holder?,
         contender: contender?,
@@ -483,6 +505,7 @@ fn complete(sink: &mut Sink<'_>, table: &Table<'_>, layer: &Layer) -> Option<Var
             dead_owner_takeover: layer.claims.takeover.flatten(),
             warns: layer.claims.warns.clone().unwrap_or_default(),
         },
+        lacks,
         gaps: layer.gaps.clone().unwrap_or_default(),
     })
 }

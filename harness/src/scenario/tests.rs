@@ -20,6 +20,7 @@ title   = "A full disk stops the holder's heartbeat"
 why     = "The beat fails."
 covers  = ["steal-evidence", "two-contenders"]
 tags    = ["smoke", "disk-full"]
+needs   = ["record", "removal"]
 
 [cast]
 holder      = { hold = "6 stale", stall = "2 beat" }
@@ -30,6 +31,7 @@ contender-2 = { starts = "holder entered + 1 beat", variant = "slow", beat-every
 space    = { free = "64KiB", inodes = 200 }
 statfs   = { free = 0 }
 user     = 1000
+users    = { "contender-2" = 1002, contender = 1001 }
 pids     = "separate"
 hostname = "separate"
 clock    = { "contender-1" = "+1h", any = "-5s" }
@@ -79,6 +81,7 @@ argv  = ["npm", "ci"]
 [command]
 argv = ["node", "adapter.mjs"]
 env  = { STALE_MS = "{stale-ms}", A = "base" }
+plays = ["again"]
 
 [command.contender]
 env = { B = "contender" }
@@ -86,6 +89,7 @@ env = { B = "contender" }
 [lock]
 path      = "{dir}/resource.lock"
 heartbeat = ["{dir}/resource.lock/beat"]
+lacks     = ["token"]
 
 [timing]
 stale-after     = "10s"
@@ -176,6 +180,10 @@ fn every_key_of_a_scenario_reaches_the_trial() {
     assert_eq!(world.statfs.unwrap().free, Some(0));
     assert_eq!(world.clock[&Role::Contender(1)], 3_600_000_000_000);
     assert_eq!(world.clock[&Role::Contender(2)], -5_000_000_000);
+    assert_eq!(
+        world.users.iter().collect::<Vec<_>>(),
+        [(&Role::Contender(1), &1001), (&Role::Contender(2), &1002)]
+    );
     assert_eq!(world.pids, Pids::Separate);
     assert!(world.files.no_links && world.files.estale && world.separate_hostname);
 
@@ -254,6 +262,50 @@ fn a_subject_without_a_beat_skips_what_is_about_one_and_nothing_else() {
         resolve(&other.unwrap(), &flock, "default"),
         Resolution::Skipped("flock has no variant `none`".to_owned())
     );
+}
+
+#[test]
+fn what_a_subject_lacks_skips_what_needs_it_and_nothing_else() {
+    let needing = |needs: &str| {
+        let text = format!("format = 1\ntitle = \"t\"\nneeds = {needs}\n");
+        parse_scenario("a/b.toml", &text).unwrap()
+    };
+    let subject_with = |lacks: &str, plays: &str| {
+        let text = format!(
+            "format = 1\nname = \"l\"\ncommand = {{ argv = [\"sh\"]{plays} }}\n\
+             lock = {{ path = \"{{dir}}/l\"{lacks} }}\n[variant.full.lock]\nlacks = []\n"
+        );
+        parse_subject("l/subject.toml", &text).unwrap()
+    };
+    let poor = subject_with(", lacks = [\"mark\", \"record\", \"removal\", \"token\"]", "");
+    let rich = subject_with("", ", plays = [\"again\"]");
+    for (word, _) in Feature::ALL {
+        let scenario = needing(&format!("[\"{word}\"]"));
+        let Resolution::Skipped(reason) = resolve(&scenario, &poor, "default") else {
+            panic!("{word} is not there");
+        };
+        assert!(reason.contains(&format!("`{word}`")), "{reason}");
+        assert!(matches!(resolve(&scenario, &rich, "default"), Resolution::Trial(_)), "{word}");
+    }
+    assert!(matches!(resolve(&needing("\"record\""), &poor, "full"), Resolution::Trial(_)));
+    assert!(matches!(resolve(&needing("[]"), &poor, "default"), Resolution::Trial(_)));
+}
+
+#[test]
+fn an_unknown_feature_is_shown_with_the_nearest_known_one() {
+    let scenario = parse_scenario("a/b.toml", "format = 1\ntitle = \"t\"\nneeds = \"removals\"");
+    let shown = scenario.unwrap_err().render(false);
+    assert!(shown.contains("did you mean `removal`?"), "{shown}");
+    for (from, to) in [("lacks     = [\"token\"]", "tokens"), ("plays = [\"again\"]", "agan")] {
+        let (key, _) = from.split_once('=').unwrap();
+        let text = subject_text().replace(from, &format!("{key} = [\"{to}\"]"));
+        let shown = parse_subject("sample/subject.toml", &text).unwrap_err().render(false);
+        assert!(shown.contains(&format!("unknown feature `{to}`")), "{shown}");
+        assert!(shown.contains("did you mean `"), "{shown}");
+    }
+    // What only adapters do is nothing that a lock lacks.
+    let text = subject_text().replace("lacks     = [\"token\"]", "lacks = [\"again\"]");
+    assert!(parse_subject("sample/subject.toml", &text).is_err());
 }
 
 #[test]
@@ -364,6 +416,9 @@ enviroment = {}
 #[case("cast = { holder = { count = 2 } }", "unknown key `count`")]
 #[case("cast = { contander = {} }", "did you mean `contender`")]
 #[case("world = { clock = { \"contender-9\" = \"1h\" } }", "there is no `contender-9`")]
+#[case("world = { users = { holdr = 1 } }", "unknown role `holdr`")]
+#[case("world = { users = { holder = -1 } }", "out of range")]
+#[case("world = { users = { contender-9 = 1 } }", "there is no `contender-9`")]
 #[case("world = { space = {} }", "says nothing")]
 #[case("world = { space = { free = \"1KB\" } }", "did you mean `KiB`")]
 #[case("world = { files = { attr-cache = \"1 beat\" } }", "unknown here")]

@@ -258,7 +258,7 @@ fn enter_stage(
     let target = casting.ground.mount_point();
     let hidden = casting.ground.hidden_mount().map(Path::to_path_buf);
     let hostname = casting.plan.world.separate_hostname.then(|| casting.part.role.to_string());
-    let user = casting.user;
+    let (identity, umask) = (casting.identity(), casting.umask());
     let processes = casting.plan.bounds.processes;
     move || {
         sys::unshare(UnshareFlags::NEWNS)?;
@@ -272,17 +272,17 @@ fn enter_stage(
         }
         let limit = |n| Rlimit { current: Some(n), maximum: Some(n) };
         setrlimit(Resource::Core, limit(0))?;
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
         super::cell::go_as_roles_do()?;
         // Counted for each user: over the whole machine as root, in the run's user namespace as
         // anybody else (since Linux 5.14). It slows a fork bomb, which an ordinary user's
         // supervisor could not outrun; the run's own bound is counted by the supervisor.
         setrlimit(Resource::Nproc, limit(processes.saturating_mul(2).max(512)))?;
-        if let Some(user) = user {
+        if let Some(identity) = identity {
             rustix::thread::set_thread_groups(&[])?;
-            let gid = rustix::process::Gid::from_raw(user);
+            let gid = rustix::process::Gid::from_raw(identity.group);
             rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-            let uid = rustix::process::Uid::from_raw(user);
+            let uid = rustix::process::Uid::from_raw(identity.user);
             rustix::thread::set_thread_res_uid(uid, uid, uid)?;
         }
         // In a user namespace this is what takes the role's capabilities away, at the exec.

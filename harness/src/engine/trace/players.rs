@@ -214,11 +214,11 @@ fn prepare(casting: &Casting<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()
     }
     let limit = |n| Rlimit { current: Some(n), maximum: Some(n) };
     rustix::process::setrlimit(Resource::Core, limit(0))?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    if let Some(user) = casting.user {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(casting.umask()));
+    if let Some(identity) = casting.identity() {
         // No RLIMIT_NPROC: that counts a user's processes over the whole machine, so one run would
         // fail because of another. The supervisor stops every new process, and counts.
-        worlds::become_user(user)?;
+        worlds::become_user(identity)?;
     }
     // In a user namespace this is what takes the role's capabilities away, at the exec.
     rustix::thread::clear_ambient_capability_set()?;

@@ -32,6 +32,7 @@ use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_sp
 use super::clock::Domain;
 use super::supervisor::Supervisor;
 use super::sys::{self, Place};
+use crate::engine::casting::Identity;
 use crate::plan::Pids;
 use crate::role::Role;
 
@@ -220,9 +221,9 @@ pub(crate) fn enter(pids: Pids) -> io::Result<()> {
 }
 
 /// Gives up the rights of root for those of a user.
-pub(crate) fn become_user(user: u32) -> io::Result<()> {
+pub(crate) fn become_user(identity: Identity) -> io::Result<()> {
     rustix::thread::set_thread_groups(&[])?;
-    let (gid, uid) = (Gid::from_raw(user), Uid::from_raw(user));
+    let (gid, uid) = (Gid::from_raw(identity.group), Uid::from_raw(identity.user));
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
 }
@@ -249,7 +250,8 @@ fn pid(number: i32) -> io::Result<Pid> {
 fn take_number(number: i32, user: Option<u32>, has_left: bool) -> io::Result<Option<i32>> {
     let begun = Instant::now();
     loop {
-        let made = idler(Place::Numbered(&[number]), || user.map_or(Ok(()), become_user));
+        let identity = user.map(|user| Identity { user, group: user });
+        let made = idler(Place::Numbered(&[number]), || identity.map_or(Ok(()), become_user));
         match made {
             Ok(pid) => return Ok(Some(pid)),
             Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
