@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use deadbeat_kit::Notice;
 use rustix::fs::{AtFlags, CWD, Timespec, futimens, utimensat};
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::bugs::{Bug, Bugs};
@@ -99,6 +100,12 @@ impl Shared {
 
     fn has(&self, bug: Bug) -> bool {
         self.settings.bugs.has(bug)
+    }
+
+    /// Whether this is an error that it takes for none.
+    fn ignores(&self, trouble: &Trouble) -> bool {
+        let errno = trouble.errno.map(Errno::from_raw_os_error);
+        errno.is_some_and(|errno| self.has(Bug::Ignores(errno)))
     }
 
     fn saw_good(&self, began: Instant, began_boottime: Duration) {
@@ -394,6 +401,7 @@ fn beat_once(shared: &Shared, pulse: &mut Pulse) -> bool {
     let (began, began_boottime) = (Instant::now(), boottime());
     match refresh(shared, pulse) {
         Ok(()) => shared.saw_good(began, began_boottime),
+        Err(trouble) if shared.ignores(&trouble) => shared.saw_good(began, began_boottime),
         Err(trouble) => {
             let is_told = !shared.has(Bug::DiesOfAnError) && !shared.has(Bug::SwallowsErrors);
             if is_told {

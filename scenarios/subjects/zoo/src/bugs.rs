@@ -1,5 +1,7 @@
 //! What can be wrong with the lock. Each bug is planted at one place, which asks for it by name.
 
+use rustix::io::Errno;
+
 /// One bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bug {
@@ -7,6 +9,8 @@ pub(crate) enum Bug {
     Unfenced,
     /// Takes a beat that failed for one that worked.
     SwallowsErrors,
+    /// Takes a beat that failed with this errno for one that worked.
+    Ignores(Errno),
     /// Takes a beat for good whose time did not move on disk.
     TrustsTheAnswer,
     /// Ends beating, and watching, at the first failed beat; tells nobody.

@@ -1,6 +1,8 @@
 //! The variants: which bug each has. What each bug is, and where such a one was seen, is said in
 //! `subject.toml`.
 
+use rustix::io::Errno;
+
 use crate::Variant;
 use crate::bugs::{Bug, Bugs};
 
@@ -50,6 +52,13 @@ pub(crate) const VARIANTS: &[Variant] = &[
     variant("reused-pid", &[Bug::TrustsReusedPid]),
     variant("blind-beat", &[Bug::RefreshesBlindly]),
     variant("recreates-the-beat", &[Bug::RecreatesTheBeat]),
+    variant("ignores-enospc", &[Bug::Unfenced, Bug::Ignores(Errno::NOSPC)]),
+    variant("ignores-edquot", &[Bug::Unfenced, Bug::Ignores(Errno::DQUOT)]),
+    variant("ignores-eio", &[Bug::Unfenced, Bug::Ignores(Errno::IO)]),
+    variant("ignores-eacces", &[Bug::Unfenced, Bug::Ignores(Errno::ACCESS)]),
+    variant("ignores-eperm", &[Bug::Unfenced, Bug::Ignores(Errno::PERM)]),
+    variant("ignores-erofs", &[Bug::Unfenced, Bug::Ignores(Errno::ROFS)]),
+    variant("ignores-enoent", &[Bug::Unfenced, Bug::Ignores(Errno::NOENT)]),
 ];
 
 #[cfg(test)]
