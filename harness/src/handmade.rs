@@ -86,6 +86,7 @@ pub fn part(role: Role, argv: &[&str], starts: Moment) -> Part {
         patience: Nanos::from_ms(1000),
         acquires: 1,
         stall: None,
+        again: None,
     }
 }
 

@@ -98,6 +98,8 @@ pub struct Part {
     pub acquires: u32,
     /// How long its main thread is blocked right after it entered.
     pub stall: Option<Nanos>,
+    /// How long after it entered the same process tries to take the same lock once more.
+    pub again: Option<Nanos>,
 }
 
 /// What surrounds the run.

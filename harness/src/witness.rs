@@ -58,6 +58,13 @@ pub enum Said {
     },
     /// Patience ended.
     GaveUp,
+    /// A second try of the process that has the lock did not get in: the right answer.
+    Refused {
+        /// `reason` and whatever else was said.
+        details: BTreeMap<String, String>,
+    },
+    /// A second try of the process that has the lock got in.
+    Admitted,
     /// Anything else went wrong.
     Failed {
         /// In the adapter's words.
@@ -84,7 +91,11 @@ impl Said {
             Said::Left => Sign::Left,
             Said::Released => Sign::Released,
             Said::GaveUp => Sign::GaveUp,
-            Said::ReleaseFailed { .. } | Said::Failed { .. } | Said::Garbage { .. } => return None,
+            Said::ReleaseFailed { .. }
+            | Said::Refused { .. }
+            | Said::Admitted
+            | Said::Failed { .. }
+            | Said::Garbage { .. } => return None,
         })
     }
 
@@ -93,9 +104,11 @@ impl Said {
     pub fn word(&self) -> &'static str {
         match self {
             Said::ReleaseFailed { .. } => "release-failed",
+            Said::Refused { .. } => "refused",
+            Said::Admitted => "admitted",
             Said::Failed { .. } => "failed",
             Said::Garbage { .. } => "garbage",
-            other => other.sign().expect("only the three above have no sign").as_str(),
+            other => other.sign().expect("only those above have no sign").as_str(),
         }
     }
 }
@@ -172,11 +185,13 @@ fn parse_line(line: &[u8]) -> Option<Said> {
         "degraded" => return Some(Said::Degraded { details }),
         "lost" => return Some(Said::Lost { details }),
         "release-failed" => return Some(Said::ReleaseFailed { details }),
+        "refused" => return Some(Said::Refused { details }),
         "healthy" => Said::Healthy,
         "aborted" => Said::Aborted,
         "left" => Said::Left,
         "released" => Said::Released,
         "gave-up" => Said::GaveUp,
+        "admitted" => Said::Admitted,
         _ => return None,
     };
     details.is_empty().then_some(said)
@@ -223,7 +238,8 @@ impl fmt::Display for Said {
             }
             Said::Degraded { details }
             | Said::Lost { details }
-            | Said::ReleaseFailed { details } => {
+            | Said::ReleaseFailed { details }
+            | Said::Refused { details } => {
                 details.iter().try_for_each(|(key, value)| write!(f, " {key}={}", quoted(value)))
             }
             _ => Ok(()),
@@ -259,6 +275,8 @@ mod tests {
             details().prop_map(|details| Said::Degraded { details }),
             details().prop_map(|details| Said::Lost { details }),
             details().prop_map(|details| Said::ReleaseFailed { details }),
+            details().prop_map(|details| Said::Refused { details }),
+            Just(Said::Admitted),
             Just(Said::Healthy),
             Just(Said::Aborted),
             Just(Said::Left),

@@ -44,7 +44,39 @@ pub(crate) fn exclusion(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Vec<Finding
             )));
         }
     }
+    findings.extend(given_twice(view));
     findings
+}
+
+/// A second try of a process that had the lock already, and got it once more. Only the first of a
+/// role: the rest says nothing new.
+fn given_twice(view: &View<'_>) -> impl Iterator<Item = Finding> {
+    view.trial.plan.cast.iter().filter_map(|part| {
+        let role = part.role;
+        let admitted = view.first(
+            |what| matches!(what, What::Witness { role: who, said: Said::Admitted } if *who == role),
+        )?;
+        let mut holds = view.holds.iter();
+        let hold = holds.rfind(|hold| hold.role == role && hold.taken.seq < admitted.seq)?;
+        let to = hold.sure_end().max(admitted);
+        let story = format!(
+            "{role} had the lock from {} on. At {} another thread of the same process tried to take \
+             it as well, and was let in: nothing keeps apart what the two do under it.",
+            story::ms(view, hold.taken.at),
+            story::ms(view, admitted.at),
+        );
+        Some(Finding {
+            check: Check::Exclusion,
+            kind: Kind::DoubleHeld,
+            roles: vec![role],
+            from_ms: view.ms(admitted.at),
+            overlap_ms: to.at.since(admitted.at).as_ms_f64(),
+            stopped_ms: view.stopped(role, admitted.at, to.at).as_ms_f64(),
+            late_writes: 0,
+            story,
+            violates: view.trial.expect.exclusion != ExpectExclusion::Any,
+        })
+    })
 }
 
 fn overlap(view: &View<'_>, displaced: &Hold, heir: &Hold) -> Finding {

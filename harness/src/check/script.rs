@@ -327,6 +327,7 @@ pub(crate) fn control() -> Trial {
         patience: Nanos::from_ms(12_000),
         acquires: 1,
         stall: None,
+        again: None,
     };
     Trial {
         scenario: "family/name".to_owned(),

@@ -20,6 +20,7 @@ pub(crate) fn vacuity(view: &View<'_>, doubts: &mut Vec<Doubt>) -> Vec<Finding> 
     troubles(view, doubts);
     unfired(view, doubts);
     unlived(view, doubts);
+    unanswered(view, doubts);
     untried(view, doubts);
     unelapsed(view, doubts);
     Vec::new()
@@ -103,6 +104,27 @@ fn unlived(view: &View<'_>, doubts: &mut Vec<Doubt>) {
         let blow = view.first_blow();
         if failed.is_some_and(|failed| blow.is_none_or(|blow| failed.seq < blow.seq)) {
             doubts.push(Doubt(format!("{} failed before anything was done to it", part.role)));
+        }
+    }
+}
+
+/// A role that was to try a second time while it had the lock, and never said what came of it: its
+/// adapter does not play that, or it was not inside for long enough.
+fn unanswered(view: &View<'_>, doubts: &mut Vec<Doubt>) {
+    for part in &view.trial.plan.cast {
+        let Some(again) = part.again else { continue };
+        let answered = view.first(|what| match what {
+            What::Witness { role, said: Said::Refused { .. } | Said::Admitted } => {
+                *role == part.role
+            }
+            _ => false,
+        });
+        if answered.is_none() {
+            doubts.push(Doubt(format!(
+                "{} was to try for the lock once more {again} after it had entered, and never said \
+                 what came of it",
+                part.role,
+            )));
         }
     }
 }

@@ -83,6 +83,7 @@ impl Casting<'_> {
             ("DEADBEAT_STALE_MS", plan.timing.stale),
             ("DEADBEAT_BEAT_MS", plan.timing.beat),
             ("DEADBEAT_STALL_MS", part.stall),
+            ("DEADBEAT_AGAIN_MS", part.again),
         ];
         for (name, length) in optional {
             if let Some(length) = length {

@@ -6,8 +6,17 @@ pub(super) const SCENARIO: &[&str] = &[
     "expect",
 ];
 pub(super) const CAST: &[&str] = &["holder", "contender"];
-pub(super) const HOLDER: &[&str] =
-    &["starts", "hold", "patience", "acquires", "stall", "stale-after", "beat-every", "variant"];
+pub(super) const HOLDER: &[&str] = &[
+    "starts",
+    "hold",
+    "patience",
+    "acquires",
+    "stall",
+    "again",
+    "stale-after",
+    "beat-every",
+    "variant",
+];
 pub(super) const CONTENDER: &[&str] = &[
     "count",
     "starts",
@@ -15,6 +24,7 @@ pub(super) const CONTENDER: &[&str] = &[
     "patience",
     "acquires",
     "stall",
+    "again",
     "stale-after",
     "beat-every",
     "variant",

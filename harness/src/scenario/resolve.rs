@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 
+use super::feature::Feature;
 use super::library::scenario_glob;
 use super::spec::{
     CastPart, DeedSpec, EffectSpec, EventSpec, FaultSpec, Launch, Length, Scenario, Subject,
@@ -65,7 +66,7 @@ pub fn resolve(scenario: &Scenario, subject: &Subject, variant: &str) -> Resolut
 fn trial(scenario: &Scenario, subject: &Subject, name: &str) -> Result<Trial, String> {
     let variant = find(subject, name)?;
     needs_a_beat(scenario, subject, variant)?;
-    if let Some(lacked) = scenario.needs.iter().find(|need| variant.lacks.contains(need)) {
+    if let Some(lacked) = needs(scenario).find(|need| variant.lacks.contains(need)) {
         return Err(lacked.is_lacked_by(&subject.name));
     }
     let timing = timing_of(&variant.timing);
@@ -122,6 +123,13 @@ fn trial(scenario: &Scenario, subject: &Subject, name: &str) -> Result<Trial, St
 fn find<'s>(subject: &'s Subject, name: &str) -> Result<&'s Variant, String> {
     let found = subject.variants.get(name);
     found.ok_or_else(|| format!("{} has no variant `{name}`", subject.name))
+}
+
+/// What a scenario says that it needs, and what its cast cannot be played without.
+fn needs(scenario: &Scenario) -> impl Iterator<Item = Feature> {
+    let mut cast = std::iter::once(&scenario.holder).chain(&scenario.contenders);
+    let again = cast.any(|part| part.again.is_some()).then_some(Feature::Again);
+    scenario.needs.iter().copied().chain(again)
 }
 
 /// Whether the scenario is about a beat that the subject does not have.
@@ -285,6 +293,7 @@ fn one_part(
         patience: patience.unwrap_or_else(own),
         acquires: part.acquires.unwrap_or(1),
         stall: part.stall.map(|stall| stall.resolve(timing)),
+        again: part.again.map(|again| again.resolve(timing)),
     }
 }
 

@@ -221,6 +221,7 @@ fn part(sink: &mut Sink<'_>, refs: &mut References, table: &Table<'_>) -> CastPa
         patience: table.parsed(sink, "patience", words::length),
         acquires: acquires.map(|number| u32::try_from(number).expect("at most 1000")),
         stall: table.parsed(sink, "stall", words::some_length),
+        again: table.parsed(sink, "again", words::some_length),
         stale: table.parsed(sink, "stale-after", words::some_length),
         beat: table.parsed(sink, "beat-every", words::some_length),
         variant: table.text(sink, "variant").map(|text| text.text.to_owned()),

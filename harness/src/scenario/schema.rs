@@ -287,6 +287,8 @@ table! {
         "acquires" acquires: Option<u32>,
         /// How long its main thread is blocked right after it entered.
         "stall" stall: Option<Length>,
+        /// How long after it entered the same process tries to take the same lock once more.
+        "again" again: Option<Length>,
         /// The stale age that it is set to, where that is not the subject's.
         "stale-after" stale: Option<Length>,
         /// How often it beats, where that is not the subject's.
@@ -311,6 +313,8 @@ table! {
         "acquires" acquires: Option<u32>,
         /// How long its main thread is blocked right after it entered.
         "stall" stall: Option<Length>,
+        /// How long after it entered the same process tries to take the same lock once more.
+        "again" again: Option<Length>,
         /// The stale age that it is set to, where that is not the subject's.
         "stale-after" stale: Option<Length>,
         /// How often it beats, where that is not the subject's.

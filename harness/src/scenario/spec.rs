@@ -182,6 +182,8 @@ pub struct CastPart {
     pub acquires: Option<u32>,
     /// How long its main thread is blocked right after it entered.
     pub stall: Option<Length>,
+    /// How long after it entered the same process tries to take the same lock once more.
+    pub again: Option<Length>,
     /// The stale age that it is set to, where that is not the subject's.
     pub stale: Option<Length>,
     /// How often it beats, where that is not the subject's.
@@ -200,6 +202,7 @@ impl CastPart {
             patience: self.patience.or(base.patience),
             acquires: self.acquires.or(base.acquires),
             stall: self.stall.or(base.stall),
+            again: self.again.or(base.again),
             stale: self.stale.or(base.stale),
             beat: self.beat.or(base.beat),
             variant: self.variant.or_else(|| base.variant.clone()),

@@ -23,7 +23,7 @@ tags    = ["smoke", "disk-full"]
 needs   = ["record", "removal"]
 
 [cast]
-holder      = { hold = "6 stale", stall = "2 beat" }
+holder      = { hold = "6 stale", stall = "2 beat", again = "1 beat" }
 contender   = { count = 2, hold = "1 stale", patience = "12 stale", acquires = 2 }
 contender-2 = { starts = "holder entered + 1 beat", variant = "slow", beat-every = "0.5 beat" }
 
@@ -163,6 +163,7 @@ fn every_key_of_a_scenario_reaches_the_trial() {
     let [holder, first, second] = &plan.cast[..] else { panic!("three roles") };
     assert_eq!((holder.role, holder.hold), (Role::Holder, Nanos::from_ms(60_000)));
     assert_eq!((holder.stall, holder.patience), (Some(beat + beat), Nanos::from_ms(60_000)));
+    assert_eq!((holder.again, first.again), (Some(beat), None));
     assert_eq!((first.role, first.acquires), (Role::Contender(1), 2));
     let entered = Anchor::Role(Who::One(Role::Holder), Sign::Entered);
     assert_eq!(first.starts, Moment { anchor: entered, offset: Nanos::ZERO });
@@ -288,6 +289,10 @@ fn what_a_subject_lacks_skips_what_needs_it_and_nothing_else() {
         assert!(matches!(resolve(&scenario, &rich, "default"), Resolution::Trial(_)), "{word}");
     }
     assert!(matches!(resolve(&needing("\"record\""), &poor, "full"), Resolution::Trial(_)));
+    let text = "format = 1\ntitle = \"t\"\ncast = { holder = { again = \"1 beat\" } }";
+    let twice = parse_scenario("a/b.toml", text).unwrap();
+    assert!(matches!(resolve(&twice, &poor, "default"), Resolution::Skipped(_)), "implied");
+    assert!(matches!(resolve(&twice, &rich, "default"), Resolution::Trial(_)));
     assert!(matches!(resolve(&needing("[]"), &poor, "default"), Resolution::Trial(_)));
 }
 

@@ -8,6 +8,7 @@ use crate::history::What;
 use crate::op::OpKind;
 use crate::plan::{Exclusion, ExpectExclusion};
 use crate::role::Role;
+use crate::time::Nanos;
 
 fn overlap(verdict: &Verdict) -> &Finding {
     let found =
@@ -38,6 +39,28 @@ fn a_hand_over_is_no_overlap() {
     script.says(C1, "entered").says(HOLDER, "released").exits(HOLDER, 0).at(7000).goes(C1);
     let verdict = script.verdict();
     assert_eq!(verdict.outcome, Outcome::Held, "{verdict:?}");
+}
+
+#[test]
+fn a_lock_given_twice_to_one_process_is_double_held() {
+    let run = |said: &str, expected| {
+        let mut script = Script::new();
+        script.trial.plan.cast[0].again = Some(Nanos::from_ms(300));
+        script.trial.expect.exclusion = expected;
+        script.at(0).says(HOLDER, "entered").at(10).polls(C1).at(300).says(HOLDER, said);
+        script.at(6000).goes(HOLDER).says(C1, "entered").at(7000).goes(C1);
+        script.verdict()
+    };
+    let twice = run("admitted", ExpectExclusion::Held);
+    assert_eq!(twice.outcome, Outcome::Violated);
+    assert_eq!(
+        (overlap(&twice).kind, &overlap(&twice).roles[..]),
+        (Kind::DoubleHeld, &[HOLDER][..])
+    );
+    assert!((overlap(&twice).from_ms - 300.0).abs() < 1e-9, "{twice:?}");
+    assert!((overlap(&twice).overlap_ms - 5700.0).abs() < 1e-9, "{twice:?}");
+    assert_eq!(run("admitted", ExpectExclusion::Any).outcome, Outcome::Held);
+    assert_eq!(run("refused reason=busy", ExpectExclusion::Held).outcome, Outcome::Held);
 }
 
 #[test]

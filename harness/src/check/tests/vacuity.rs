@@ -8,6 +8,7 @@ use crate::history::{History, TOO_SLOW, What};
 use crate::op::OpKind;
 use crate::plan::{Deed, Reach};
 use crate::role::Who;
+use crate::time::Nanos;
 
 fn is_doubted(verdict: &Verdict, word: &str) -> bool {
     verdict.outcome == Outcome::Inconclusive
@@ -124,6 +125,17 @@ fn a_role_that_ends_without_a_word_or_never_starts_proves_nothing() {
     let c2 = script.trial.plan.cast[1].clone();
     script.trial.plan.cast.push(crate::plan::Part { role: C2, ..c2 });
     assert!(is_doubted(&to_the_end(&mut script), "contender-2 never started"));
+}
+
+#[test]
+fn a_second_try_of_which_nothing_was_said_proves_nothing() {
+    let mut script = control();
+    script.trial.plan.cast[0].again = Some(Nanos::from_ms(300));
+    assert!(is_doubted(&to_the_end(&mut script), "never said what came of it"));
+    let mut script = control();
+    script.trial.plan.cast[0].again = Some(Nanos::from_ms(300));
+    script.at(300).says(HOLDER, "refused");
+    assert_eq!(to_the_end(&mut script).outcome, Outcome::Held);
 }
 
 #[test]

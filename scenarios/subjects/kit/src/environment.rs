@@ -26,6 +26,8 @@ pub struct Environment {
     pub beat: Option<Duration>,
     /// How long to block the main thread right after entering.
     pub stall: Option<Duration>,
+    /// How long after entering to try to take the same lock once more, in another thread.
+    pub again: Option<Duration>,
     /// How many acquisitions to try.
     pub acquires: u32,
 }
@@ -80,6 +82,7 @@ impl Environment {
             stale: maybe_ms("DEADBEAT_STALE_MS")?,
             beat: maybe_ms("DEADBEAT_BEAT_MS")?,
             stall: maybe_ms("DEADBEAT_STALL_MS")?,
+            again: maybe_ms("DEADBEAT_AGAIN_MS")?,
             acquires: u32::try_from(acquires).unwrap_or(u32::MAX),
         })
     }
