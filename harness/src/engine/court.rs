@@ -350,8 +350,10 @@ impl<W: World, O: Scribe> Court<W, O> {
     }
 
     /// Does everything whose time has come.
-    pub(crate) fn do_due(&mut self) {
+    pub(crate) fn do_due(&mut self) -> bool {
+        let mut is_any = false;
         while let Some(item) = self.agenda.pop_due(self.world.now()) {
+            is_any = true;
             match item {
                 Item::Start(role) => self.starts.push(role),
                 Item::Activate(number) => self.matcher.activate(number),
@@ -369,6 +371,7 @@ impl<W: World, O: Scribe> Court<W, O> {
                 }
             }
         }
+        is_any
     }
 
     /// Whether a held operation hangs or is slow, rather than that its process is stopped.

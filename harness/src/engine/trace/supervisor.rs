@@ -120,6 +120,10 @@ pub(crate) struct Supervisor<'a> {
     pub(crate) turns: u32,
     crowded_until: Option<Instant>,
     busy_since: Option<Instant>,
+    /// How often we had left our cpu when all was last seen to be quiet, and when it was so and
+    /// nothing but time has moved since.
+    quiet_at: i64,
+    still_at: Option<i64>,
     reported_at: Instant,
     /// Whether it is known how much cpu time each thread had used when it last reported.
     is_timed: bool,
@@ -204,6 +208,8 @@ fn run() -> Result<(), EngineError> {
         turns: 0,
         crowded_until: None,
         busy_since: None,
+        quiet_at: 0,
+        still_at: None,
         reported_at: Instant::now(),
         is_timed: false,
         was_unruly: false,
@@ -242,8 +248,10 @@ impl Supervisor<'_> {
                 self.court.trouble(why);
                 return Ok(());
             }
-            self.catch_up();
-            if !self.stands_still() {
+            let has_happened = self.catch_up();
+            let is_still = !is_news && !has_happened && self.only_time_has_moved();
+            self.still_at = None;
+            if !is_still && !self.stands_still() {
                 if is_news || !had_cpu {
                     had_cpu = !is_news;
                     self.step_aside();
@@ -332,12 +340,22 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Does what is due by now.
-    fn catch_up(&mut self) {
-        self.reuse_numbers();
-        self.court.do_due();
+    /// Does what is due by now; whether there was anything.
+    fn catch_up(&mut self) -> bool {
+        let is_reused = self.reuse_numbers();
+        let is_done = self.court.do_due();
+        let is_continued = !self.court.world.continued.is_empty();
         self.expect_the_continued();
         self.show_time();
+        is_reused || is_done || is_continued
+    }
+
+    /// Whether all was quiet, and nobody can have run since: nobody was let go, and we never left
+    /// the cpu that we share.
+    fn only_time_has_moved(&self) -> bool {
+        self.still_at.is_some_and(|at| at == sys::switches())
+            && self.early.is_empty()
+            && self.court.world.dying.is_empty()
     }
 
     /// Does one thing that moments have brought about; whether there was any. One at a time,
@@ -448,6 +466,7 @@ impl Supervisor<'_> {
         // If we have not left the cpu that we share, nobody else was on it.
         let is_quiet = is_quiet && sys::switches() == before;
         self.fears_deaths &= !is_quiet;
+        self.quiet_at = before;
         is_quiet
     }
 
@@ -525,6 +544,7 @@ impl Supervisor<'_> {
             // On a real clock the run would have been ended there.
             let bound = self.job.plan.bounds.wall;
             self.court.world.clock.advance_to(next.min(bound));
+            self.still_at = Some(self.quiet_at);
             if next > bound {
                 self.court.stop =
                     Some(format!("it ran into its bound of {bound} (virtual or real time)"));
