@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use deadbeat::scenario::{Scenario, library};
-use deadbeat_tests::{Called, call, root};
+use deadbeat_tests::{call, is_without_engine, root};
 use serde_json::Value;
 
 /// Every line of the runbook, in its order.
@@ -20,15 +20,6 @@ const LINES: [&str; 10] = [
     "recovery",
     "ownership",
 ];
-
-/// Whether the trace engine, which these tests name, does not work here; says so.
-fn is_without_engine(called: &Called) -> bool {
-    let without = called.code == Some(3) && called.stderr.contains("does not work here");
-    if without {
-        println!("skipped: {}", called.stderr);
-    }
-    without
-}
 
 fn lines(json: &Value) -> &Vec<Value> {
     json["lines"].as_array().unwrap()
@@ -116,7 +107,7 @@ fn the_page_of_the_suite_says_what_the_tags_say() {
     let suite = library::suite().unwrap();
     let lines = page.lines().map(|line| {
         let named = suite.iter().find(|one| line.starts_with(&format!("| `{}` |", one.name)));
-        named.map_or(line.to_owned(), |scenario| row(scenario))
+        named.map_or(line.to_owned(), &row)
     });
     let wanted: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
     if std::env::var_os("DEADBEAT_UPDATE").is_some() {

@@ -67,7 +67,10 @@ pub(crate) fn all() -> Vec<Step> {
         run("reference", "--verify", 0),
         run("reference-fuse", "--engine fuse", 0),
         run("reference-seeds", "--seeds 5", 0),
-        run("swallowed-beat", "--subject zoo@swallowed-beat", 1),
+        // Every planted bug is caught, and the page says by what.
+        run("zoo", "--subject zoo --engine trace", 1).must_print("47 of 47 planted bugs caught"),
+        Step::new("zoo-page", "cp target/deadbeat/ci/zoo/detection.md docs/zoo.md"),
+        Step::new("zoo-page-diff", "git diff --exit-code docs/zoo.md"),
         run(
             "proper-lockfile",
             "--engine fuse disk-full/heartbeat-enospc missing-path/lock-removed dead-owner/killed-while-holding \

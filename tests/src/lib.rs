@@ -116,6 +116,16 @@ pub fn call<I: AsRef<OsStr>>(dir: &Path, args: impl IntoIterator<Item = I>) -> C
     finish(command(dir, args))
 }
 
+/// Whether the engine that a test named does not work here; says so.
+#[must_use]
+pub fn is_without_engine(called: &Called) -> bool {
+    let without = called.code == Some(3) && called.stderr.contains("does not work here");
+    if without {
+        println!("skipped: {}", called.stderr);
+    }
+    without
+}
+
 /// Runs `command` to its end.
 ///
 /// # Panics

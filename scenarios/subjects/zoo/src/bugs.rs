@@ -53,7 +53,7 @@ pub(crate) enum Bug {
     WaitsOnWallClock,
     /// Judges by its own settings, not by the owner's.
     OwnSettings,
-    /// Waits for half the time that it has to.
+    /// Waits for a fifth of the stale age.
     TooEager,
     /// Counts from its first look, though the lock beat meanwhile.
     NeverLooksAgain,

@@ -144,7 +144,7 @@ impl Watcher {
     fn window(&self, owner: &Record) -> Duration {
         let mine = self.me.stale + self.me.beat;
         if self.bugs.has(Bug::TooEager) {
-            self.me.stale / 4
+            self.me.stale / 5
         } else if self.bugs.has(Bug::OwnSettings) {
             mine
         } else {

@@ -1,0 +1,149 @@
+//! What the bug zoo is for: the table of what catches what, and what would slip through without a
+//! part of the suite.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use deadbeat::scenario::library;
+use deadbeat_tests::{call, is_without_engine, root};
+use serde_json::Value;
+
+/// The bugs that only their family shows, where the zoo has none that nothing else catches.
+///
+/// A family that is in neither list is either not needed, or lacks a planted bug.
+const BUGS_OF_FAMILIES: &[(&str, &str)] = &[
+    ("crash", "a lock that a crash in the middle of a take-over leaves half cleared for good"),
+    ("dead-owner", "a lock that takes its dead owner's place only after an hour"),
+    ("delay", "a lock whose every step is right only on a fast disk"),
+    ("disk-full", "a lock that does not get over a disk that was full when it acquired"),
+    ("granularity", "a lock that mistakes a beat within one tick of a coarse clock for none"),
+    ("inode-exhaustion", "a lock that tells people to free blocks when inodes are used up"),
+    ("io-error", "a lock that takes an I/O error for a passing one, however long it lasts"),
+    ("long-hold", "a lock whose beat ends after a count of beats, or after an hour"),
+    ("pause", "a lock that renames its own over another's when it wakes up after its look"),
+    ("stall", "a lock that is given up for a few late beats, none of them too late"),
+];
+
+/// For each planted bug and finding, the families whose scenarios show it: the page that CI writes
+/// anew.
+fn catchers() -> BTreeMap<String, BTreeSet<String>> {
+    let page = std::fs::read_to_string(root().join("docs/zoo.md")).unwrap();
+    let mut bugs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut variants = 0;
+    for section in page.split("\n## ").skip(1) {
+        let variant = section.split('`').nth(1).unwrap();
+        variants += 1;
+        // `- Own: **silent, vague** in `pause/a`, `hang/b`; **stuck** in …`
+        for group in section.split("**").collect::<Vec<_>>()[1..].chunks(2) {
+            let [findings, scenarios] = group else { continue };
+            let scenarios = scenarios.split('`').skip(1).step_by(2);
+            let families: BTreeSet<String> =
+                scenarios.map(|name| name.split('/').next().unwrap().to_owned()).collect();
+            for finding in findings.split(", ") {
+                let shown: &mut BTreeSet<String> =
+                    bugs.entry(format!("{variant} ({finding})")).or_default();
+                shown.extend(families.iter().cloned());
+            }
+        }
+    }
+    assert!(variants >= 33 && bugs.len() > variants, "{variants} planted bugs");
+    bugs
+}
+
+/// What would slip through if the suite had only these families.
+fn slips(bugs: &BTreeMap<String, BTreeSet<String>>, families: &BTreeSet<String>) -> Vec<String> {
+    let planted = bugs.iter().filter(|(_, by)| by.is_disjoint(families));
+    let planted = planted.map(|(variant, _)| format!("the planted bug {variant}"));
+    let named = BUGS_OF_FAMILIES.iter().filter(|(family, _)| !families.contains(*family));
+    planted.chain(named.map(|(_, bug)| (*bug).to_owned())).collect()
+}
+
+fn families() -> BTreeSet<String> {
+    library::suite().unwrap().iter().map(|scenario| scenario.family().to_owned()).collect()
+}
+
+/// Goal: with any family gone, this test fails and says which bug slips through.
+#[test]
+fn no_bug_slips_through_the_suite() {
+    let missing = slips(&catchers(), &families());
+    assert!(missing.is_empty(), "these would slip through: {missing:?}");
+}
+
+/// Goal: every family is needed for a bug that has a name.
+#[test]
+fn without_any_one_family_a_bug_slips_through() {
+    let (bugs, all) = (catchers(), families());
+    let mut idle = Vec::new();
+    for family in &all {
+        let rest: BTreeSet<String> = all.iter().filter(|one| *one != family).cloned().collect();
+        let missing = slips(&bugs, &rest);
+        println!("without {family}: {}", missing.join("; "));
+        if missing.is_empty() {
+            idle.push(family);
+        }
+    }
+    assert!(idle.is_empty(), "no bug is named that only these catch: {idle:?}");
+}
+
+/// Goal: nothing is known of a variant but what it does.
+#[test]
+fn renamed_variants_are_caught_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(root().join("scenarios/subjects/zoo/subject.toml")).unwrap();
+    let mut renamed = text.clone();
+    // Its base is one of those that are chosen here.
+    let chosen = ["swallowed-beat", "hasty-abort", "blind-release", "unfenced"];
+    for (number, name) in chosen.iter().enumerate() {
+        let new = format!("lock-{number}");
+        renamed = renamed
+            .replace(&format!("[variant.{name}]"), &format!("[variant.{new}]"))
+            .replace(&format!("[variant.{name}.planted]"), &format!("[variant.{new}.planted]"))
+            .replace(&format!("base  = \"{name}\""), &format!("base  = \"{new}\""));
+    }
+    std::fs::create_dir(folder.path().join("zoo")).unwrap();
+    std::fs::write(folder.path().join("zoo/subject.toml"), renamed).unwrap();
+    let table = |subjects: &[String]| {
+        let mut words = vec!["run", "disk-full", "missing-path", "--engine", "trace"];
+        words.extend(["--format", "json"]);
+        words.extend(subjects.iter().flat_map(|subject| ["--subject", subject.as_str()]));
+        let called = call(folder.path(), words);
+        if is_without_engine(&called) {
+            return None;
+        }
+        let run: Value = serde_json::from_str(&called.stdout).unwrap();
+        let rows = run["detection"].as_array().unwrap().clone();
+        let nameless = rows.into_iter().map(|mut row| {
+            row.as_object_mut().unwrap().remove("subject");
+            row
+        });
+        Some(nameless.collect::<Vec<Value>>())
+    };
+    let old: Vec<String> = chosen
+        .iter()
+        .map(|name| format!("{}@{name}", root().join("scenarios/subjects/zoo").display()))
+        .collect();
+    let new: Vec<String> = (0..chosen.len()).map(|number| format!("./zoo@lock-{number}")).collect();
+    let Some(old) = table(&old) else { return };
+    assert_eq!(old.len(), chosen.len());
+    assert!(old.iter().any(|row| row["by_class"].as_array().is_some_and(|all| !all.is_empty())));
+    assert_eq!(table(&new).unwrap(), old);
+}
+
+/// Goal: a gate whose canary is not caught is no gate.
+#[test]
+fn a_run_has_canaries_unless_they_are_turned_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |more: &[&str]| {
+        let words = ["run", "control/quick-hand-over", "--engine", "trace", "--format", "json"];
+        let called = call(folder.path(), words.iter().chain(more));
+        (!is_without_engine(&called)).then(|| {
+            let called = called.expect_code(0);
+            serde_json::from_str::<Value>(&called.stdout).unwrap()
+        })
+    };
+    let Some(with) = run(&[]) else { return };
+    let canaries = with["canaries"].as_array().unwrap();
+    assert!(canaries.len() >= 10 && canaries.iter().all(|canary| canary["caught"] == true));
+    assert_eq!(with["results"].as_array().unwrap().len(), 1, "they are not counted among the rest");
+    assert!(run(&["--no-canaries"]).unwrap().get("canaries").is_none());
+}
