@@ -16,7 +16,6 @@ const BUGS_OF_FAMILIES: &[(&str, &str)] = &[
     ("dead-owner", "a lock that takes its dead owner's place only after an hour"),
     ("delay", "a lock whose every step is right only on a fast disk"),
     ("disk-full", "a lock that does not get over a disk that was full when it acquired"),
-    ("granularity", "a lock that mistakes a beat within one tick of a coarse clock for none"),
     ("inode-exhaustion", "a lock that tells people to free blocks when inodes are used up"),
     ("io-error", "a lock that takes an I/O error for a passing one, however long it lasts"),
     ("long-hold", "a lock whose beat ends after a count of beats, or after an hour"),

@@ -18,10 +18,33 @@ pub struct Ran<'a> {
     pub outcome: Outcome,
 }
 
-/// For each closed gap, the places in `ran` of the cases that should have shown it, and why that
-/// is a violation. `suite` names every scenario that there is.
+/// A gap that no scenario shows any more.
+#[derive(Clone, Debug)]
+pub struct Closed<'a> {
+    /// The places in what ran of the cases that should have shown it.
+    pub places: Vec<usize>,
+    /// `name@variant`.
+    pub subject: &'a str,
+    /// What was recorded.
+    pub gap: &'a KnownGap,
+}
+
+impl Closed<'_> {
+    /// Why that is a violation.
+    #[must_use]
+    pub fn why(&self) -> String {
+        format!(
+            "the known gap `{}` ({}) has closed: no scenario shows it any more\n(hint: remove it \
+             from the subject's file, or let --update-gaps do so)",
+            self.gap.scenario,
+            self.gap.findings.join(", "),
+        )
+    }
+}
+
+/// Every gap that has closed. `suite` names every scenario that there is.
 #[must_use]
-pub fn closed(ran: &[Ran<'_>], suite: &[&str]) -> Vec<(Vec<usize>, String)> {
+pub fn closed<'a>(ran: &[Ran<'a>], suite: &[&str]) -> Vec<Closed<'a>> {
     let mut seen: Vec<(&str, &KnownGap)> = Vec::new();
     for case in ran {
         for gap in &case.trial.gaps {
@@ -42,13 +65,7 @@ pub fn closed(ran: &[Ran<'_>], suite: &[&str]) -> Vec<(Vec<usize>, String)> {
             places.iter().map(|place| ran[*place].trial.scenario.as_str()).collect();
         let is_whole = suite.iter().filter(|name| glob.is_match(name)).all(|n| names.contains(n));
         if is_whole && places.iter().all(|place| ran[*place].outcome == Outcome::Held) {
-            let why = format!(
-                "the known gap `{}` ({}) has closed: no scenario shows it any more\n(hint: remove \
-                 it from the subject's file)",
-                gap.scenario,
-                gap.findings.join(", "),
-            );
-            closed.push((places, why));
+            closed.push(Closed { places, subject, gap });
         }
     }
     closed
@@ -82,11 +99,11 @@ mod tests {
                 .zip(outcomes)
                 .map(|(trial, outcome)| Ran { trial, outcome: *outcome })
                 .collect();
-            closed(&ran, &suite)
+            closed(&ran, &suite).into_iter().map(|one| one.places).collect::<Vec<_>>()
         };
         let found = closed_by(&[Outcome::Held, Outcome::Held]);
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].0, [0, 1]);
+        assert_eq!(found[0], [0, 1]);
         for other in [Outcome::KnownGap, Outcome::Inconclusive, Outcome::Skipped] {
             assert!(closed_by(&[Outcome::Held, other]).is_empty(), "{other:?}");
         }

@@ -141,6 +141,11 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub no_canaries: bool,
 
+    /// Afterwards, ask about each gap that was seen, has closed or is overdue, and rewrite the
+    /// subject's file (never in CI)
+    #[arg(long)]
+    pub update_gaps: bool,
+
     /// Start no further scenario after the first violation
     #[arg(long)]
     pub fail_fast: bool,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::Selection;
-use crate::plan::Trial;
+use crate::plan::{KnownGap, Trial};
 use crate::report::detection::Bug;
 use crate::scenario::library::{
     self, LibraryError, SubjectChoice, SubjectFiles, select_scenarios, select_subjects,
@@ -62,6 +62,19 @@ impl SubjectInUse {
     /// Its name, without the variant.
     pub(super) fn name(&self) -> &str {
         &self.subject.name
+    }
+
+    /// The folder that it was read from; `None` where it is inside the program.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match &self.files {
+            SubjectFiles::Folder(folder) => Some(folder),
+            SubjectFiles::Embedded(_) => None,
+        }
+    }
+
+    /// What is recorded for one of its variants.
+    pub(super) fn gaps(&self, variant: &str) -> &[KnownGap] {
+        self.subject.variants.get(variant).map_or(&[], |variant| &variant.gaps)
     }
 
     /// What its set-up needs.

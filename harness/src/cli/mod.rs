@@ -12,6 +12,7 @@ mod engines;
 mod exec;
 mod exit;
 mod faults;
+mod gap_update;
 mod ledger;
 mod list;
 mod mount;

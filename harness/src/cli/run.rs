@@ -12,6 +12,7 @@ use super::args::{EngineName, Format, NoTests, RunArgs};
 use super::catalog::{CanaryCase, Case, Catalog};
 use super::engines::Engines;
 use super::exit::{Exit, Tally};
+use super::gap_update::{self, proposals};
 use super::paint::Paint;
 use super::pool::{Panicked, run_all};
 use super::present::{Presenter, Setting};
@@ -22,7 +23,7 @@ use crate::check::{self, Outcome, Verdict};
 use crate::engine::{Engine, EngineError, Stage, Stop};
 use crate::history::History;
 use crate::history::compare::first_difference;
-use crate::plan::Trial;
+use crate::plan::{KnownGap, Trial};
 use crate::report::results::{CanaryResult, CaseResult};
 use crate::scenario::library::embedded_suite;
 use crate::setup::{self, Prepared, SetupError};
@@ -86,6 +87,12 @@ pub(super) fn run(args: &RunArgs, paint: Paint) -> Exit {
         && let Err(error) = catalog.add_canaries(engines.name() == "fuse")
     {
         super::complain_of_selection(&error);
+        return Exit::BadInput;
+    }
+    if args.update_gaps
+        && let Err(why) = gap_update::may_ask(&catalog)
+    {
+        eprintln!("error: {why}");
         return Exit::BadInput;
     }
     let out = match outdir::create(args.out.as_deref()) {
@@ -193,14 +200,16 @@ impl Bench<'_> {
         drop(progress);
         let mut results: Vec<CaseResult> =
             results.into_iter().map(|ended| ended.expect("the pool ends every case")).collect();
-        close_gaps(cases, &mut results);
+        let closed = close_gaps(cases, &mut results);
         // They ended in any order.
         caught.sort_by(|one, other| one.subject.cmp(&other.subject));
         let exit = self.tally(&results, &caught).exit();
-        match presenter
-            .finish(self.catalog, results, caught, started.elapsed())
-            .and(trouble.map_or(Ok(()), Err))
-        {
+        let today = outdir::today();
+        let proposals = self.args.update_gaps.then(|| proposals(cases, &results, &closed, &today));
+        let finished = presenter.finish(self.catalog, results, caught, started.elapsed());
+        let updated = proposals
+            .map_or(Ok(()), |proposals| gap_update::ask_and_write(self.catalog, proposals, &today));
+        match finished.and(trouble.map_or(Ok(()), Err)).and(updated) {
             Ok(()) => exit,
             Err(error) => {
                 complain(&error);
@@ -353,7 +362,8 @@ fn differs(first: &History, again: &Done) -> Option<Verdict> {
 }
 
 /// Turns held cases into violations where they show that a recorded gap has closed.
-fn close_gaps(cases: &[Case], results: &mut [CaseResult]) {
+/// Gives each such gap, with its subject.
+fn close_gaps(cases: &[Case], results: &mut [CaseResult]) -> Vec<(String, KnownGap)> {
     let names: Vec<&str> = embedded_suite()
         .iter()
         .map(|file| file.path.strip_suffix(".toml").unwrap_or(file.path))
@@ -367,13 +377,16 @@ fn close_gaps(cases: &[Case], results: &mut [CaseResult]) {
             Some((place, Ran { trial, outcome: result.outcome }))
         })
         .unzip();
-    for (closed, why) in gaps::closed(&ran, &names) {
-        for index in closed {
-            let result = &mut results[places[index]];
+    let mut found = Vec::new();
+    for closed in gaps::closed(&ran, &names) {
+        for index in &closed.places {
+            let result = &mut results[places[*index]];
             result.outcome = Outcome::Violated;
-            result.reason = Some(why.clone());
+            result.reason = Some(closed.why());
         }
+        found.push((closed.subject.to_owned(), closed.gap.clone()));
     }
+    found
 }
 
 /// Whether a case's history is kept: only what somebody will want to look into.

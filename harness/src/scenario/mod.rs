@@ -18,6 +18,7 @@ mod event;
 mod fault_table;
 mod fault_words;
 mod feature;
+pub mod gap_edit;
 mod keys;
 pub mod library;
 mod mistake;

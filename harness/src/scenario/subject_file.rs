@@ -421,7 +421,7 @@ fn check_base(
 }
 
 /// A date of the calendar, `YYYY-MM-DD`: two of them compare as text.
-fn date(text: &str) -> Said<String> {
+pub(super) fn date(text: &str) -> Said<String> {
     let parsed = text.parse::<toml::value::Datetime>().ok();
     let whole = parsed.filter(|date| date.date.is_some() && date.time.is_none());
     if whole.is_some() && text.len() == "2027-06-01".len() {
