@@ -4,6 +4,7 @@
 //! A row that needs a program that is not installed says so, and is left out. Rows are chosen by
 //! words: `cargo bench -p deadbeat --bench speed -- operation memory`.
 
+mod engines;
 mod guests;
 mod memory;
 
@@ -47,10 +48,11 @@ fn main() {
     };
     let Some(guests) = Guests::build() else { return println!("SKIPPED: cc is not installed") };
     let bench = Bench { engine, guests };
-    let rows: [(&str, Row); 5] = [
+    let rows: [(&str, Row); 6] = [
         ("operation", operation),
         ("start", start),
         ("runs", runs),
+        ("engines", engines::print),
         ("suite", suite),
         ("memory", memory::print),
     ];

@@ -1,12 +1,11 @@
 //! Runs per second of both engines, beside what the kernel asks for the processes alone.
 //!
-//! `cargo bench -p deadbeat --bench runs`. The scenario is the shortest there is: a holder that
+//! The scenario is the shortest there is: a holder that
 //! enters, writes, leaves, and a contender after it, both `deadbeat cs`; what is measured is the
-//! engine, not a wait. Figures of one machine in one run: compare the ratios.
+//! engine, not a wait.
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use deadbeat::engine::fuse::FuseEngine;
 use deadbeat::engine::trace::TraceEngine;
@@ -16,10 +15,9 @@ use deadbeat::moment::{Moment, Sign};
 use deadbeat::plan::{Part, Trial};
 use deadbeat::time::Nanos;
 
-/// How long each row is measured.
-const ROW: Duration = Duration::from_secs(3);
+use crate::{Bench, rate};
 
-fn main() {
+pub(crate) fn print(_: &Bench) {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_deadbeat"));
     let trial = shortest_trial();
     let floor = rate(1, |_| {
@@ -47,27 +45,6 @@ fn main() {
             println!("{row:<44} {found:>8.1} {:>8.2}", found / floor);
         }
     }
-}
-
-fn rate(workers: usize, work: impl Fn(usize) + Sync) -> f64 {
-    let begun = Instant::now();
-    let done: u32 = std::thread::scope(|scope| {
-        let counts: Vec<_> = (0..workers)
-            .map(|worker| {
-                let work = &work;
-                scope.spawn(move || {
-                    let mut count = 0;
-                    while begun.elapsed() < ROW {
-                        work(worker);
-                        count += 1;
-                    }
-                    count
-                })
-            })
-            .collect();
-        counts.into_iter().map(|count| count.join().expect("a worker ends well")).sum()
-    });
-    f64::from(done) / begun.elapsed().as_secs_f64()
 }
 
 fn run(engine: &dyn Engine, trial: &Trial, worker: usize) {
