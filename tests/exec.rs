@@ -328,30 +328,36 @@ fn the_log_has_every_operation_on_the_faults_files() {
 }
 
 /// A command in a process group of its own, as a shell starts one.
-struct Job(Child);
+struct Job {
+    child: Child,
+    /// What it writes to standard error, as far as it has.
+    err: PathBuf,
+}
 
 impl Job {
     fn start(folder: &Path, flags: &[&str], script: &str) -> Job {
         let args = ["exec", "--fault=on=x op=utimes error=EIO"].iter().chain(flags);
         let mut job = command(folder, args.chain(&["--", "sh", "-c", script]));
-        let job = job.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let job = Job(job.unwrap());
+        let err = folder.join("err");
+        let shown = std::fs::File::create(&err).unwrap();
+        let child = job.process_group(0).stdout(Stdio::piped()).stderr(shown).spawn().unwrap();
+        let job = Job { child, err };
         await_that("the command's mark", || folder.join("mark").exists());
         job
     }
 
     fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap()
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
     }
 
     /// The letter of proc_pid_stat(5).
     fn state(&self) -> char {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
     }
 
     fn end(mut self) -> (Option<i32>, String, String) {
-        let child = &mut self.0;
+        let child = &mut self.child;
         let started = Instant::now();
         while child.try_wait().unwrap().is_none() {
             if started.elapsed() > COME_MAX {
@@ -360,9 +366,15 @@ impl Job {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        let output = self.0.wait_with_output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        (output.status.code(), text(output.stdout), text(output.stderr))
+        let said = self.said();
+        let output = self.child.wait_with_output().unwrap();
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), out, said)
+    }
+
+    /// What it has written to standard error by now.
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.err).unwrap()
     }
 }
 
@@ -421,8 +433,8 @@ fn everything_dies_with_a_killed_deadbeat() {
         let mut job = Job::start(folder.path(), &[], script);
         let pids = pids(folder.path(), "pids");
         assert!(pids.len() == 2 && pids.iter().all(|pid| is_alive(*pid)), "{pids:?}");
-        job.0.kill().unwrap();
-        job.0.wait().unwrap();
+        job.child.kill().unwrap();
+        job.child.wait().unwrap();
         await_that("the end of all", || !pids.iter().any(|pid| is_alive(*pid)));
     }
 }
@@ -434,8 +446,7 @@ fn what_is_left_behind_is_said_and_waited_for() {
         "(while ! test -e go; do sleep 0.05; done; echo late) & echo $! > pids; touch mark; exit 6";
     let job = Job::start(folder.path(), &[], script);
     let left = pids(folder.path(), "pids")[0];
-    await_that("the command's end", || pids(folder.path(), "pids").len() == 1);
-    std::thread::sleep(Duration::from_millis(600));
+    await_that("the words", || job.said().contains("left behind"));
     assert!(is_alive(left), "it was killed");
     std::fs::write(folder.path().join("go"), "").unwrap();
     let (code, out, err) = job.end();
@@ -464,7 +475,7 @@ fn what_is_left_behind_is_killed_if_that_is_asked_for_or_by_a_signal() {
 
 /// Whether only what was left behind is below deadbeat: its name is `sleep`.
 fn job_main_is_gone(job: &Job) -> bool {
-    let task = format!("/proc/{0}/task/{0}/children", job.0.id());
+    let task = format!("/proc/{0}/task/{0}/children", job.child.id());
     let children = std::fs::read_to_string(task).unwrap_or_default();
     children.split_whitespace().all(|pid| !is_alive(pid.parse().unwrap()))
 }
