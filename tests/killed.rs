@@ -128,6 +128,7 @@ fn sigkill_while_operations_hang_leaves_nothing() {
             scenario.to_str().unwrap(),
             "--subject",
             "./hangs",
+            "--no-canaries",
             "--out",
             "run",
         ];

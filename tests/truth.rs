@@ -11,7 +11,7 @@ struct Truth(Value);
 impl Truth {
     fn of(engine: &str, words: &[&str]) -> Truth {
         let folder = tempfile::tempdir().expect("a temp folder can be made");
-        let mut args = vec!["run", "--format", "json", "--engine", engine];
+        let mut args = vec!["run", "--format", "json", "--engine", engine, "--no-canaries"];
         args.extend(words);
         Truth(call(folder.path(), args).json())
     }
