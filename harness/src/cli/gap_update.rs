@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use similar::{ChangeTag, TextDiff};
 
@@ -141,7 +141,8 @@ pub(super) fn ask_and_write(
         }
     }
     for (folder, (old, new)) in texts {
-        let path = folder.join("subject.toml");
+        // Without the dots that the current folder and `./my-lock` make together.
+        let path: PathBuf = folder.join("subject.toml").components().collect();
         show_change(&old, &new);
         if old == new || !is_yes(&format!("write {}? [y/N]", path.display()))? {
             eprintln!("{:>12} {} is as it was", "Gaps", path.display());
