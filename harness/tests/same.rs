@@ -79,6 +79,13 @@ fn histories_of_c_are_the_same() {
     }
 }
 
+/// Goal: what a thread draws does not depend on which of several drew first.
+#[test]
+fn histories_of_threads_that_draw_at_once_are_the_same() {
+    let Some((_folder, program)) = compiled("draws.c", &["-pthread"]) else { return };
+    expect_the_same(&[&program]);
+}
+
 #[test]
 fn histories_of_sh_are_the_same() {
     expect_the_same(&["/bin/sh", &guest("pool.sh")]);

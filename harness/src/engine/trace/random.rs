@@ -1,4 +1,8 @@
-//! Streams of numbers that a seed decides: one for each role, and one for the order of operations.
+//! Streams of numbers that a seed decides: one for each thread of each role, and one for the order
+//! of operations.
+//!
+//! A thread's own stream does not depend on which of several draws first. Threads are numbered as
+//! they are made, which is one at a time, and in the same order in every run.
 
 /// splitmix64: tiny, and equal on every machine.
 #[derive(Clone, Debug)]

@@ -95,7 +95,7 @@ impl Supervisor<'_> {
         self.timers.retain(|(pid, _), _| *pid != tid);
         self.alarms.retain(|(pid, id), _| *pid != tid || *id == -1);
         let mut seed = [0; 16];
-        self.random(role).fill(&mut seed);
+        self.random(tid).fill(&mut seed);
         let prepared = exec::prepare(&stopped, &seed, self.vdso.as_ref(), self.shown_to(role));
         match prepared.and_then(|page| Process::open(tid, page)) {
             Ok(process) => drop(self.processes.insert(tid, process)),
@@ -127,13 +127,18 @@ impl Supervisor<'_> {
         }
     }
 
-    fn random(&mut self, role: Role) -> &mut super::random::Random {
+    /// What a thread draws its random numbers from.
+    fn random(&mut self, tid: i32) -> &mut super::random::Random {
         let seed = self.job.plan.seed;
-        let stream = match role {
+        let role = self.role_of(tid);
+        let number = self.threads.get(&tid).map_or(0, |thread| thread.number);
+        let of_role = match role {
             Role::Holder => 1,
             Role::Contender(number) => 1 + u64::from(number),
         };
-        self.randoms.entry(role).or_insert_with(|| super::random::Random::new(seed, stream))
+        let stream = of_role + (number << 16);
+        let new = || super::random::Random::new(seed, stream);
+        self.randoms.entry((role, number)).or_insert_with(new)
     }
 
     /// A thread is about to make a call that the filter traces.
@@ -312,10 +317,9 @@ impl Supervisor<'_> {
     /// Answers a call whose arguments from `first` on are a buffer and its length.
     fn give_random(&mut self, stopped: Stopped, mut regs: Regs, first: usize) {
         let tid = stopped.tid();
-        let role = self.role_of(tid);
         let length = usize::try_from(regs.arg(first + 1).min(RANDOM_MAX)).expect("a megabyte fits");
         let mut bytes = vec![0; length];
-        self.random(role).fill(&mut bytes);
+        self.random(tid).fill(&mut bytes);
         let answer = match sys::write_memory(tid, regs.arg(first), &bytes) {
             Ok(()) => i64::try_from(length).expect("a megabyte fits"),
             Err(_) => -i64::from(libc::EFAULT),

@@ -90,7 +90,10 @@ pub(crate) struct Supervisor<'a> {
     pub(crate) timers: BTreeMap<(i32, i32), Timer>,
     /// By the kernel's number of the eventfd that stands for it.
     pub(crate) timer_fds: BTreeMap<u64, TimerFd>,
-    pub(crate) randoms: BTreeMap<Role, Random>,
+    /// By role, and by the number of its thread.
+    pub(crate) randoms: BTreeMap<(Role, u64), Random>,
+    /// How many threads each role has made.
+    made: BTreeMap<Role, u64>,
     pub(crate) worlds: Worlds,
     pub(crate) clients: Clients,
     /// What was told once of a role, and is not told again.
@@ -188,6 +191,7 @@ fn run() -> Result<(), EngineError> {
         timers: BTreeMap::new(),
         timer_fds: BTreeMap::new(),
         randoms: BTreeMap::new(),
+        made: BTreeMap::new(),
         worlds: Worlds::new(job.plan.world.pids, job.user),
         noted: BTreeSet::new(),
         clients: Clients::new(&job.plan.world.files),
@@ -385,7 +389,7 @@ impl Supervisor<'_> {
         let mut player = Player::start(&start, &mut self.worlds)
             .map_err(|source| EngineError::Step { what: format!("start {role}"), source })?;
         let pid = player.main;
-        self.threads.insert(pid, Thread::new(pid, role));
+        self.add_thread(pid, pid, role);
         let shown = self.born(pid, role).unsigned_abs();
         self.court.record(What::Started { role, pid: shown });
         let gone = player.go();
@@ -397,13 +401,19 @@ impl Supervisor<'_> {
         Ok(())
     }
 
+    fn add_thread(&mut self, tid: i32, pid: i32, role: Role) {
+        let made = self.made.entry(role).or_default();
+        self.threads.insert(tid, Thread::new(pid, role, *made));
+        *made += 1;
+    }
+
     /// A new thread or process of the one that stopped; it belongs to the same role.
     pub(crate) fn adopt(&mut self, tid: i32, role: Role) {
         if tid == 0 || self.threads.contains_key(&tid) {
             return;
         }
         let pid = process_of(tid).unwrap_or(tid);
-        self.threads.insert(tid, Thread::new(pid, role));
+        self.add_thread(tid, pid, role);
         self.court.world.processes.insert(pid, role);
         self.has_output = true;
         self.count_processes();

@@ -104,6 +104,8 @@ pub(crate) enum State {
 pub(crate) struct Thread {
     pub(crate) pid: i32,
     pub(crate) role: Role,
+    /// How many threads the role had made before it.
+    pub(crate) number: u64,
     pub(crate) state: State,
     /// Whether it waits, uninterruptibly, for a child that shares its memory.
     pub(crate) is_vforking: bool,
@@ -126,10 +128,11 @@ pub(crate) struct Thread {
 
 impl Thread {
     /// A thread that was just made.
-    pub(crate) fn new(pid: i32, role: Role) -> Thread {
+    pub(crate) fn new(pid: i32, role: Role, number: u64) -> Thread {
         Thread {
             pid,
             role,
+            number,
             state: State::Running,
             is_vforking: false,
             cut_wait: None,
@@ -165,7 +168,7 @@ impl Thread {
 
     /// Another program runs in it: what was known of it is void.
     pub(crate) fn renew(&mut self) {
-        *self = Thread::new(self.pid, self.role);
+        *self = Thread::new(self.pid, self.role, self.number);
     }
 
     /// Whether it stands still until we let it go on.
