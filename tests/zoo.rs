@@ -84,6 +84,23 @@ fn without_any_one_family_a_bug_slips_through() {
     assert!(idle.is_empty(), "no bug is named that only these catch: {idle:?}");
 }
 
+/// Goal: the scenarios of a bug's class are more than words: one of them catches it.
+#[test]
+fn each_planted_bug_is_caught_by_a_scenario_of_its_class() {
+    let planted: BTreeSet<String> = library::subjects()
+        .unwrap()
+        .into_iter()
+        .flat_map(|(subject, _)| subject.variants)
+        .filter_map(|(name, variant)| variant.planted.map(|_| name))
+        .collect();
+    let page = std::fs::read_to_string(root().join("docs/zoo.md")).unwrap();
+    let sections = page.split("\n## ").skip(1);
+    let caught = sections.filter(|section| section.contains("\n- Own: **"));
+    let caught: BTreeSet<String> =
+        caught.map(|section| section.split('`').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(caught, planted, "(hint: `deadbeat run --subject zoo` says what catches what)");
+}
+
 /// Goal: nothing is known of a variant but what it does.
 #[test]
 fn renamed_variants_are_caught_alike() {

@@ -1,7 +1,8 @@
 //! The detection table: which scenarios caught which planted bug, and what they found.
 //!
 //! A bug is *caught* where its variant is violated with a finding that its base, if it has one, does
-//! not show there. A scenario that carries the bug's class as a tag was written for it; all others
+//! not show there; where nobody knows what the base shows, because it did not run there or that run
+//! proved nothing, nothing counts as caught. A scenario that carries the bug's class as a tag was written for it; all others
 //! are the generic ones. Names of variants are only shown, never compared with anything.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,12 @@ Each variant of the zoo has one planted bug. *Own* are the scenarios that were w
 its class (they carry it as a tag), *others* are all the rest of the suite. A variant that was planted
 in a lock without fencing is caught only by what the lock without fencing does not show as well.
 
+";
+
+/// What the terminal's table ends with where a base is missing.
+const ALONE: &str = "     \
+(what a bug's base shows as well is no catch, and some bases came to no
+     verdict here: run them too, in the same shard, as `--subject zoo` does)
 ";
 
 /// How wide the terminal's table is.
@@ -52,6 +59,9 @@ pub struct Row {
     pub by_class: Vec<Caught>,
     /// The other scenarios that caught it, by name.
     pub by_generic: Vec<Caught>,
+    /// In how many scenarios it was violated, and nobody knows whether its base is as well.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub without_base: usize,
 }
 
 /// A scenario that caught a bug.
@@ -75,12 +85,20 @@ pub fn detection(
         let stands = case.findings.iter().filter(|one| one.violates).map(|one| one.kind);
         shown.entry((&case.subject, &case.scenario)).or_default().extend(stands);
     }
+    let judged = judged(results);
     let nothing = BTreeSet::new();
     let mut rows: Vec<Row> = bugs
         .iter()
         .map(|bug| {
             let base = bug.planted.base.as_ref().map(|base| sibling(bug.subject, base));
-            let caught = tags.keys().filter_map(|scenario| {
+            let is_comparable = |scenario: &str| {
+                base.as_ref().is_none_or(|base| judged.contains(&(base.as_str(), scenario)))
+            };
+            let violated =
+                tags.keys().filter(|scenario| shown.contains_key(&(bug.subject, scenario)));
+            let (comparable, alone): (Vec<&&str>, Vec<&&str>) =
+                violated.partition(|scenario| is_comparable(scenario));
+            let caught = comparable.into_iter().filter_map(|scenario| {
                 let own = shown.get(&(bug.subject, scenario))?;
                 let known = base.as_ref().and_then(|base| shown.get(&(base, scenario)));
                 let findings: Vec<Kind> =
@@ -98,11 +116,29 @@ pub fn detection(
                 seen: bug.planted.seen.clone(),
                 by_class,
                 by_generic,
+                without_base: alone.len(),
             }
         })
         .collect();
     rows.sort_by_key(|row| class_key(&row.class));
     rows
+}
+
+/// The subjects and scenarios of which every run came to a verdict.
+fn judged(results: &[CaseResult]) -> BTreeSet<(&str, &str)> {
+    let mut judged = BTreeSet::new();
+    let mut unknown = BTreeSet::new();
+    for case in results {
+        let is_known = !matches!(case.outcome, Outcome::Inconclusive | Outcome::Skipped);
+        let set = if is_known { &mut judged } else { &mut unknown };
+        set.insert((case.subject.as_str(), case.scenario.as_str()));
+    }
+    judged.difference(&unknown).copied().collect()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Another variant of the same subject.
@@ -120,6 +156,11 @@ fn class_key(class: &str) -> (String, u64) {
 impl Row {
     fn is_caught(&self) -> bool {
         !self.by_class.is_empty() || !self.by_generic.is_empty()
+    }
+
+    /// What stands where nothing was found.
+    fn not_caught(&self) -> &'static str {
+        if self.without_base > 0 { "not known without its base" } else { "NOT CAUGHT" }
     }
 
     fn variant(&self) -> &str {
@@ -159,7 +200,8 @@ pub fn for_terminal(rows: &[Row]) -> String {
             row.by_generic.len(),
         );
         if kinds.is_empty() {
-            line.push_str(" NOT CAUGHT");
+            line.push(' ');
+            line.push_str(row.not_caught());
         }
         for word in words {
             if line.len() + 1 + word.len() > COLUMNS {
@@ -170,6 +212,9 @@ pub fn for_terminal(rows: &[Row]) -> String {
             line.push_str(word);
         }
         let _ = writeln!(text, "{line}");
+    }
+    if rows.iter().any(|row| row.without_base > 0) {
+        text.push_str(ALONE);
     }
     text
 }
@@ -188,7 +233,7 @@ pub fn as_markdown(rows: &[Row]) -> String {
             row.variant(),
             row.by_class.len(),
             row.by_generic.len(),
-            if kinds.is_empty() { "**not caught**".to_owned() } else { kinds.join(", ") },
+            if kinds.is_empty() { format!("**{}**", row.not_caught()) } else { kinds.join(", ") },
         );
     }
     for row in rows {
@@ -245,6 +290,11 @@ mod tests {
     }
 
     fn table(names: [&str; 3]) -> Vec<Row> {
+        table_with(names, Some(Outcome::Held))
+    }
+
+    /// `in_hang` is what the base came to in the second scenario, if it ran there.
+    fn table_with(names: [&str; 3], in_hang: Option<Outcome>) -> Vec<Row> {
         let [base, second, tenth] = names.map(|name| format!("zoo@{name}"));
         let plants = [planted("Z1", None), planted("B2", Some(names[0])), planted("B10", None)];
         let bugs = [
@@ -254,11 +304,13 @@ mod tests {
         ];
         let tags = [vec!["pause".to_owned()], vec!["hang".to_owned(), "B2".to_owned()]];
         let tags = BTreeMap::from([("pause/a", &tags[0][..]), ("hang/b", &tags[1][..])]);
-        let results = [
+        let mut results = vec![
             violated("pause/a", &base, &[Kind::DoubleHeld]),
             violated("pause/a", &second, &[Kind::DoubleHeld]),
             violated("hang/b", &second, &[Kind::Silent, Kind::Silent]),
         ];
+        let beside = violated("hang/b", &base, &[]);
+        results.extend(in_hang.map(|outcome| CaseResult { outcome, ..beside }));
         detection(&bugs, &tags, &results)
     }
 
@@ -274,6 +326,21 @@ mod tests {
         assert!(text.contains("2 of 3 planted bugs caught: 1 by") && text.contains("NOT CAUGHT"));
         assert!(text.lines().all(|line| line.len() <= COLUMNS), "{text}");
         assert!(as_markdown(&rows).contains("- Own: **silent** in `hang/b`"));
+    }
+
+    #[test]
+    fn nothing_is_caught_where_nobody_knows_what_the_base_shows() {
+        for in_hang in [None, Some(Outcome::Inconclusive), Some(Outcome::Skipped)] {
+            let rows = table_with(["plain", "second", "tenth"], in_hang);
+            assert!(!rows[0].is_caught() && rows[0].without_base == 1, "{rows:?}");
+            let text = for_terminal(&rows);
+            assert!(text.contains("second                   0      0  not known"), "{text}");
+            assert!(text.ends_with(ALONE) && text.lines().all(|line| line.len() <= COLUMNS));
+            assert!(as_markdown(&rows).contains("| **not known without its base** |"));
+        }
+        let rows = table(["plain", "second", "tenth"]);
+        assert!(rows.iter().all(|row| row.without_base == 0));
+        assert!(!for_terminal(&rows).contains(ALONE));
     }
 
     #[test]
