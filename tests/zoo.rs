@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 
 use deadbeat::scenario::library;
-use deadbeat_tests::{call, is_without_engine, root};
+use deadbeat_tests::{call, command, finish, is_without_engine, root};
 use serde_json::Value;
 
 /// The bugs that only their family shows, where the zoo has none that nothing else catches.
@@ -162,4 +164,38 @@ fn a_run_has_canaries_unless_they_are_turned_off() {
     assert!(canaries.len() >= 10 && canaries.iter().all(|canary| canary["caught"] == true));
     assert_eq!(with["results"].as_array().unwrap().len(), 1, "they are not counted among the rest");
     assert!(run(&["--no-canaries"]).unwrap().get("canaries").is_none());
+}
+
+/// Goal: canaries that come to nothing make the run prove nothing, and are named.
+#[test]
+fn a_missed_canary_makes_the_run_inconclusive() {
+    let folder = tempfile::tempdir().unwrap();
+    // The roles read the cache as another user.
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let run = || {
+        let words = ["run", "control/quick-hand-over", "--engine", "trace", "--format", "json"];
+        let mut command = command(folder.path(), words);
+        command.env("XDG_CACHE_HOME", folder.path());
+        finish(command)
+    };
+    let first = run();
+    if is_without_engine(&first) {
+        return;
+    }
+    first.expect_code(0);
+    // The planted bugs cannot be set up any more; the subject under test can.
+    for entry in std::fs::read_dir(folder.path().join("deadbeat/subjects")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with("zoo-") && name.ends_with(".lock") {
+            std::fs::remove_file(&path).unwrap();
+            std::fs::create_dir(&path).unwrap();
+        }
+    }
+    let run = run().expect_code(3).json();
+    assert_eq!(run["outcome"], "inconclusive");
+    assert_eq!(run["results"][0]["outcome"], "held", "the subject's own verdict stays");
+    let canaries = run["canaries"].as_array().unwrap();
+    assert!(canaries.iter().all(|canary| canary["caught"] == false), "{canaries:?}");
+    assert!(canaries.iter().any(|canary| canary["subject"] == "zoo@swallowed-beat"));
 }
