@@ -66,7 +66,7 @@ pub(crate) fn all() -> Vec<Step> {
         Step::new("test", "cargo test --workspace --no-fail-fast"),
         run("reference", "--verify", 0),
         run("reference-fuse", "--engine fuse", 0),
-        run("reference-seeds", "--seeds 5", 0),
+        run("reference-seeds", "--seeds 3", 0),
         // Every planted bug is caught, and the page says by what.
         run("zoo", "--subject zoo --engine trace", 1).must_print("47 of 47 planted bugs caught"),
         Step::new("zoo-page", "cp target/deadbeat/ci/zoo/detection.md docs/zoo.md"),
