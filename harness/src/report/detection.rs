@@ -59,6 +59,8 @@ pub struct Row {
     pub by_class: Vec<Caught>,
     /// The other scenarios that caught it, by name.
     pub by_generic: Vec<Caught>,
+    /// How many scenarios of its class there were to catch it.
+    pub of_class: usize,
     /// In how many scenarios it was violated, and nobody knows whether its base is as well.
     #[serde(skip_serializing_if = "is_zero")]
     pub without_base: usize,
@@ -116,6 +118,7 @@ pub fn detection(
                 seen: bug.planted.seen.clone(),
                 by_class,
                 by_generic,
+                of_class: tags.values().filter(|tags| tags.contains(&bug.planted.class)).count(),
                 without_base: alone.len(),
             }
         })
@@ -160,7 +163,13 @@ impl Row {
 
     /// What stands where nothing was found.
     fn not_caught(&self) -> &'static str {
-        if self.without_base > 0 { "not known without its base" } else { "NOT CAUGHT" }
+        if self.without_base > 0 {
+            "not known without its base"
+        } else if self.of_class == 0 {
+            "not tried: none of its scenarios ran"
+        } else {
+            "NOT CAUGHT"
+        }
     }
 
     fn variant(&self) -> &str {
@@ -302,7 +311,8 @@ mod tests {
             Bug { subject: &second, planted: &plants[1] },
             Bug { subject: &tenth, planted: &plants[2] },
         ];
-        let tags = [vec!["pause".to_owned()], vec!["hang".to_owned(), "B2".to_owned()]];
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let tags: [Vec<String>; 2] = [owned(&["pause", "B10"]), owned(&["hang", "B2"])];
         let tags = BTreeMap::from([("pause/a", &tags[0][..]), ("hang/b", &tags[1][..])]);
         let mut results = vec![
             violated("pause/a", &base, &[Kind::DoubleHeld]),
