@@ -200,6 +200,7 @@ fn environment(casting: &Casting<'_>) -> Vec<(OsString, OsString)> {
 /// What the child does before it may run: streams, limits, and the role's user.
 fn prepare(casting: &Casting<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()> {
     sys::default_signals();
+    sys::be_punctual(false);
     sys::fix_addresses();
     rustix::process::setpgid(None, None)?;
     let null = File::options().read(true).open(Path::new("/dev/null"))?;

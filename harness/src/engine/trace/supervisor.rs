@@ -58,8 +58,8 @@ const KILL_WAIT: Duration = Duration::from_secs(5);
 const COMPUTE_MAX: Duration = Duration::from_millis(20);
 /// So may somebody who does nothing else for so long but calls that do not touch the run's files.
 const BUSY_MAX: Duration = Duration::from_millis(250);
-/// Whoever gives up the cpu for longer than this shares it with other programs, or with somebody
-/// who computes.
+/// Whoever gives up the cpu for longer than this, most of it not for the run's own processes,
+/// shares it with other programs.
 const YIELD_MAX: Duration = Duration::from_micros(400);
 /// For how long that is taken to last.
 const CROWDED_FOR: Duration = Duration::from_millis(50);
@@ -122,6 +122,8 @@ pub(crate) struct Supervisor<'a> {
     pub(crate) last: Option<Role>,
     pub(crate) turns: u32,
     crowded_until: Option<Instant>,
+    /// How much cpu time the run's processes had used when that was last asked.
+    used: Duration,
     busy_since: Option<Instant>,
     /// How often we had left our cpu when all was last seen to be quiet, and when it was so and
     /// nothing but time has moved since.
@@ -176,6 +178,7 @@ fn run() -> Result<(), EngineError> {
     }
     rustix::process::umask(rustix::fs::Mode::empty());
     sys::hold_back_reports();
+    sys::be_punctual(true);
     let files = &job.plan.world.files;
     let clock = Clock::new(job.plan.world.clock.clone());
     let troupe = Troupe::new(clock, ground.dir_on_backing(), files.mtime_granularity);
@@ -211,6 +214,7 @@ fn run() -> Result<(), EngineError> {
         last: None,
         turns: 0,
         crowded_until: None,
+        used: Duration::ZERO,
         busy_since: None,
         quiet_at: 0,
         still_at: None,
@@ -312,16 +316,31 @@ impl Supervisor<'_> {
     /// Lets those run that can, until they report or block.
     ///
     /// Giving up the cpu is quickest while nobody else wants it. Other programs of the machine
-    /// would keep it for a whole time slice, each time; then we sleep until there is a report.
+    /// would keep it for a whole time slice, each time; then we sleep until there is a report, and
+    /// briefly: a thread that goes to sleep makes none.
     fn step_aside(&mut self) {
         let now = Instant::now();
-        if self.crowded_until.is_some_and(|until| now < until) {
-            sys::await_report(CROWDED_WAIT);
-            return;
+        if let Some(until) = self.crowded_until {
+            if now < until {
+                sys::await_report(CROWDED_WAIT);
+                return;
+            }
+            self.crowded_until = None;
+            self.used = self.cpu_time();
         }
         rustix::thread::sched_yield();
         let gone = now.elapsed();
-        self.crowded_until = (gone > YIELD_MAX).then(|| now + CROWDED_FOR);
+        if gone > YIELD_MAX {
+            let used = self.cpu_time();
+            let is_theirs = used.saturating_sub(self.used) >= gone / 2;
+            self.used = used;
+            self.crowded_until = (!is_theirs).then(|| now + CROWDED_FOR);
+        }
+    }
+
+    /// How much cpu time the living processes of the run have used.
+    fn cpu_time(&self) -> Duration {
+        self.court.world.processes.keys().map(|pid| sys::process_time(*pid)).sum()
     }
 
     /// Whether every thread of the run stands still until we let it go on: nothing can happen, and
