@@ -54,6 +54,20 @@ fn waits_of_c_end_at_their_virtual_deadlines() {
     }
 }
 
+/// A sleeper that another thread or process wakes goes on at once, whoever else sleeps on.
+#[test]
+fn sleeps_that_somebody_ends_are_over_at_once() {
+    let Some((_folder, program)) = compiled("wakes.c", &[]) else { return };
+    let wanted = [
+        ("kill", 1000, -1, "EINTR"),
+        ("pthread-kill", 2000, -1, "EINTR"),
+        ("post", 3000, 0, "-"),
+        ("post-shared", 4000, 0, "-"),
+        ("child", 5000, -1, "EINTR"),
+    ];
+    expect_lengths(&run(&trial(&[&program])), 10, &wanted);
+}
+
 #[test]
 fn waits_of_node_end_at_their_virtual_deadlines() {
     if is_missing("node") {

@@ -1,4 +1,4 @@
-/* What the bench runs: `touch N`, `start N PROGRAM…` one after the other, or a tiny lock. */
+/* What the bench runs: `touch N`, `fail N` (each touch must), `start N PROGRAM…` one after the other, or a tiny lock. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <spawn.h>
@@ -36,13 +36,22 @@ static void lock(void)
     say("released\n");
 }
 
+/* How many of so many failed. A file that is not there would be refused by the kernel itself. */
+static int touch(int n)
+{
+    int failed = 0;
+    close(open("beat", O_WRONLY | O_CREAT, 0666));
+    for (int i = 0; i < n; i++) failed += utimensat(AT_FDCWD, "beat", NULL, 0) != 0;
+    return failed;
+}
+
 int main(int count, char **words)
 {
     const char *dir = getenv("DEADBEAT_DIR");
     if (dir && chdir(dir)) return 1;
     int n = count > 2 ? atoi(words[2]) : 0;
-    if (count > 1 && !strcmp(words[1], "touch"))
-        for (int i = 0; i < n; i++) utimensat(AT_FDCWD, "beat", NULL, 0);
+    if (count > 1 && !strcmp(words[1], "touch")) return touch(n) != 0;
+    if (count > 1 && !strcmp(words[1], "fail")) return touch(n) != n;
     if (count > 1 && !strcmp(words[1], "lock")) lock();
     if (count > 1 && !strcmp(words[1], "start"))
         for (int i = 0; i < n; i++) {

@@ -204,6 +204,12 @@ pub(crate) fn call(tid: i32, regs: &Regs, folders: &mut Folders, state: u64) -> 
     Some(Call { kind, first, second, open_flags, state, seen })
 }
 
+/// The call on a descriptor whose file is known; `None` for other calls.
+pub(crate) fn call_on(regs: &Regs, first: Resolved, state: u64) -> Option<Call> {
+    let Shape { kind, open_flags, .. } = descriptor_shape(regs)?;
+    Some(Call { kind, first, second: None, open_flags, state, seen: None })
+}
+
 /// Whether a path may lead elsewhere after such a call.
 pub(crate) fn changes_names(kind: OpKind) -> bool {
     use OpKind::{Link, Mkdir, Rename, Rmdir, Symlink, Unlink};

@@ -293,7 +293,9 @@ impl Supervisor<'_> {
             let target = call.second.as_ref().unwrap_or(&call.first);
             // Where the call was sent elsewhere, its path may name another file by now.
             let seen = seen.filter(|_| case.after != After::Redirected);
-            ino = seen.or_else(|| attributes(tid, target)).map(|meta| meta.ino()).or(case.op.ino);
+            let is_known = case.after == After::Plain && keeps_its_file(case.op.kind);
+            let found = || if is_known { None } else { attributes(tid, target) };
+            ino = seen.or_else(found).map(|meta| meta.ino()).or(case.op.ino);
             if case.op.kind == OpKind::Statfs && effect {
                 self.show_space(tid, &case.regs);
             }
@@ -514,6 +516,27 @@ fn changes(kind: OpKind, open_flags: i32) -> (bool, bool) {
         | OpKind::Rmdir
         | OpKind::Other => (true, true),
     }
+}
+
+/// Whether the name, or the descriptor, of such an operation means the same file before and after
+/// it: nobody else acts meanwhile.
+fn keeps_its_file(kind: OpKind) -> bool {
+    matches!(
+        kind,
+        OpKind::Stat
+            | OpKind::Statfs
+            | OpKind::Chmod
+            | OpKind::Chown
+            | OpKind::Utimes
+            | OpKind::Read
+            | OpKind::Readdir
+            | OpKind::Write
+            | OpKind::Truncate
+            | OpKind::Fsync
+            | OpKind::Close
+            | OpKind::Flock
+            | OpKind::FcntlLock
+    )
 }
 
 /// What a pretended call answers; `None`: something harmless is done in its place, or it changes

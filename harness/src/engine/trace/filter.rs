@@ -16,7 +16,7 @@
 
 use libc::sock_filter;
 
-use super::arch_x86_64::{AUDIT_ARCH, X32_BIT};
+use super::arch_x86_64::{AUDIT_ARCH, Regs, X32_BIT};
 
 const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_TRACE: u32 = 0x7ff0_0000;
@@ -167,7 +167,7 @@ const LIMITED_BY_POINTER: &[(i64, u32)] = &[
 const LIMITED_BY_NUMBER: &[(i64, u32)] =
     &[(libc::SYS_poll, 2), (libc::SYS_epoll_wait, 3), (libc::SYS_epoll_pwait, 3)];
 
-/// Calls that send a signal, which stop where that is SIGKILL: number, argument.
+/// Calls that send a signal, which stop unless that is 0, which sends none: number, argument.
 const SENDS: &[(i64, u32)] = &[
     (libc::SYS_kill, 1),
     (libc::SYS_tkill, 1),
@@ -176,6 +176,12 @@ const SENDS: &[(i64, u32)] = &[
     (libc::SYS_rt_tgsigqueueinfo, 2),
     (libc::SYS_pidfd_send_signal, 1),
 ];
+
+/// The signal that a call sends; 0 for a call that sends none.
+pub(crate) fn signal(regs: &Regs) -> i32 {
+    let sends = SENDS.iter().find(|(nr, _)| *nr == regs.nr());
+    sends.map_or(0, |(_, argument)| regs.int(*argument as usize))
+}
 
 /// `fcntl` commands that lock.
 const LOCK_COMMANDS: &[u32] = &[5, 6, 7, 36, 37, 38];
@@ -227,7 +233,7 @@ pub(crate) fn program() -> Vec<sock_filter> {
             *nr,
             &[
                 statement(LOAD, low_half(*argument)),
-                jump(JUMP_EQUAL, libc::SIGKILL as u32, 0, 1),
+                jump(JUMP_EQUAL, 0, 1, 0),
                 statement(RETURN, RET_TRACE),
             ],
         );

@@ -39,6 +39,7 @@ mod players;
 mod probe;
 mod process;
 mod procfs;
+mod quiet;
 mod random;
 mod refused;
 mod stamps;

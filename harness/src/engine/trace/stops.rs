@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::arch_x86_64::Regs;
 use super::clock::Domain;
-use super::decode::Call;
+use super::decode::{Call, Resolved};
 use super::process::{Outside, Process};
 use super::supervisor::{Alarm, Supervisor};
 use super::sys::{self, Stopped, Why};
@@ -31,6 +31,12 @@ const READ_MAX: Nanos = Nanos::from_ms(1);
 /// How many random bytes one call gives; getrandom(2) may give less than asked for.
 const RANDOM_MAX: u64 = 1 << 20;
 
+/// What a descriptor leads to.
+enum Descriptor {
+    OfTheRun(Resolved),
+    Outside(Outside),
+}
+
 impl Supervisor<'_> {
     /// Takes a stop of any thread.
     pub(crate) fn stopped(&mut self, stopped: Stopped) {
@@ -45,7 +51,7 @@ impl Supervisor<'_> {
             Why::Return => self.returned(stopped),
             Why::Signal(signal) => {
                 self.forget_cut(tid, signal);
-                self.fears_deaths = true;
+                self.stir.may_have_killed();
                 let _ = stopped.resume(signal);
             }
             Why::Group(_) => {
@@ -115,6 +121,9 @@ impl Supervisor<'_> {
         if has(libc::CLONE_THREAD) {
             return;
         }
+        if has(libc::CLONE_VM) || parent.why() == Why::Made(child, true) {
+            self.stir.shares_memory();
+        }
         let Some(process) = self.processes.get_mut(&pid) else { return };
         let shares_descriptors = has(libc::CLONE_FILES);
         if shares_descriptors {
@@ -173,7 +182,11 @@ impl Supervisor<'_> {
             | libc::SYS_rt_sigqueueinfo
             | libc::SYS_rt_tgsigqueueinfo
             | libc::SYS_pidfd_send_signal => {
-                self.fears_deaths = true;
+                if filter::signal(&regs) == libc::SIGKILL {
+                    self.stir.may_have_killed();
+                } else {
+                    self.stir.anybody();
+                }
                 let _ = stopped.resume(0);
             }
             libc::SYS_timerfd_create | libc::SYS_timerfd_settime | libc::SYS_timerfd_gettime => {
@@ -454,8 +467,8 @@ impl Supervisor<'_> {
         let _ = stopped.resume(0);
     }
 
-    /// What is known of a call's descriptor, as far as that is nothing of the run.
-    fn outside(&mut self, tid: i32, regs: &Regs) -> Option<Outside> {
+    /// What a call's descriptor leads to; `None` where it takes none, or none that is open.
+    fn descriptor(&mut self, tid: i32, regs: &Regs) -> Option<Descriptor> {
         let fd = decode::descriptor(regs)?;
         let pid = self.threads.get(&tid)?.pid;
         let process = self.processes.get_mut(&pid)?;
@@ -463,15 +476,14 @@ impl Supervisor<'_> {
         if regs.nr() == libc::SYS_close {
             process.forget(fd);
         }
-        if known.is_some() {
-            return known;
+        if let Some(outside) = known {
+            return Some(Descriptor::Outside(outside));
         }
         // One that is not open is none, and may be another file's a moment later.
         let link = decode::link(tid, fd)?;
-        let is_ours = decode::file_of(&link, fd)
-            .is_some_and(|file| file.path.starts_with(self.ground.mount_point()));
-        if is_ours {
-            return None;
+        let file = decode::file_of(&link, fd);
+        if let Some(file) = file.filter(|file| file.path.starts_with(self.ground.mount_point())) {
+            return Some(Descriptor::OfTheRun(file));
         }
         let outside = if self.court.world.listens_to(&link) {
             Outside::Output
@@ -483,23 +495,26 @@ impl Supervisor<'_> {
         if regs.nr() != libc::SYS_close {
             process.remember(fd, outside);
         }
-        Some(outside)
+        Some(Descriptor::Outside(outside))
     }
 
     /// A call on files: those of the run wait for their turn.
     fn file_call(&mut self, stopped: Stopped, regs: Regs) {
         let tid = stopped.tid();
-        match self.outside(tid, &regs) {
-            Some(Outside::Random) if regs.nr() == libc::SYS_read => {
+        let call = match self.descriptor(tid, &regs) {
+            Some(Descriptor::Outside(Outside::Random)) if regs.nr() == libc::SYS_read => {
                 return self.give_random(stopped, regs, 1);
             }
-            Some(outside) => {
+            Some(Descriptor::Outside(outside)) => {
                 self.has_output |= outside == Outside::Output;
                 return self.pass(stopped, regs);
             }
-            None => {}
-        }
-        let Some(call) = self.decode(tid, &regs) else { return self.pass(stopped, regs) };
+            Some(Descriptor::OfTheRun(file)) => {
+                decode::call_on(&regs, file, self.court.world.files_state)
+            }
+            None => self.decode(tid, &regs),
+        };
+        let Some(call) = call else { return self.pass(stopped, regs) };
         if call.first.by_descriptor && call.first.path == self.ground.witness() {
             match files::payload(tid, &regs) {
                 Some(bytes) => return self.queue(stopped, regs, Ask::Witness(bytes)),

@@ -22,9 +22,10 @@ use super::filter;
 use super::pins::Pin;
 use super::players::{Player, Start};
 use super::process::Process;
+use super::quiet::{Busy, Stir};
 use super::random::Random;
 use super::sys::{self, Report, Stopped};
-use super::thread::{self, State, Thread};
+use super::thread::{State, Thread};
 use super::timerfd::TimerFd;
 use super::timers::Timer;
 use super::troupe::Troupe;
@@ -54,19 +55,6 @@ const LEFTOVER_GRACE: Nanos = Nanos::from_ms(300);
 const THREADS_PER_PROCESS: u64 = 64;
 /// How long killed processes may take to be gone.
 const KILL_WAIT: Duration = Duration::from_secs(5);
-/// Somebody who computes this long without a stop may be waiting for the clock to move.
-const COMPUTE_MAX: Duration = Duration::from_millis(20);
-/// So may somebody who does nothing else for so long but calls that do not touch the run's files.
-const BUSY_MAX: Duration = Duration::from_millis(250);
-/// Whoever gives up the cpu for longer than this, most of it not for the run's own processes,
-/// shares it with other programs.
-const YIELD_MAX: Duration = Duration::from_micros(400);
-/// For how long that is taken to last.
-const CROWDED_FOR: Duration = Duration::from_millis(50);
-/// How long a report is waited for then.
-const CROWDED_WAIT: Duration = Duration::from_micros(100);
-/// A thread that computes this long without a stop no longer keeps the others waiting.
-const SPIN_MAX: Duration = Duration::from_secs(2);
 /// How long nothing at all may be going on before the run is given up.
 const DEADLOCK: Duration = Duration::from_millis(500);
 
@@ -84,7 +72,7 @@ pub(crate) struct Supervisor<'a> {
     pub(crate) court: Court<Troupe, BufWriter<Stdout>>,
     pub(crate) threads: BTreeMap<i32, Thread>,
     /// Reported before the thread that made them told of it.
-    early: BTreeMap<i32, Stopped>,
+    pub(super) early: BTreeMap<i32, Stopped>,
     /// By process and id of the timer; −1 is the interval timer.
     pub(crate) alarms: BTreeMap<(i32, i32), Alarm>,
     pub(crate) timers: BTreeMap<(i32, i32), Timer>,
@@ -108,11 +96,8 @@ pub(crate) struct Supervisor<'a> {
     /// Which state of the clocks the processes were shown.
     pub(crate) shown: Option<(u64, bool)>,
     /// Whether every look at a clock is to stop: somebody computes, or waits for the clock.
-    traps_clocks: bool,
-    /// Whether a thread that stands still for us may have been killed since it was last looked at.
-    pub(crate) fears_deaths: bool,
-    /// Whether the kernel says where a thread sleeps.
-    knows_places: bool,
+    pub(super) traps_clocks: bool,
+    pub(crate) stir: Stir,
     /// Whether a role may have printed something.
     pub(crate) has_output: bool,
     pub(crate) ops: u64,
@@ -121,18 +106,7 @@ pub(crate) struct Supervisor<'a> {
     /// The role that was let go last, and how many times in a row.
     pub(crate) last: Option<Role>,
     pub(crate) turns: u32,
-    crowded_until: Option<Instant>,
-    /// How much cpu time the run's processes had used when that was last asked.
-    used: Duration,
-    busy_since: Option<Instant>,
-    /// How often we had left our cpu when all was last seen to be quiet, and when it was so and
-    /// nothing but time has moved since.
-    quiet_at: i64,
-    still_at: Option<i64>,
-    reported_at: Instant,
-    /// Whether it is known how much cpu time each thread had used when it last reported.
-    is_timed: bool,
-    was_unruly: bool,
+    pub(crate) busy: Busy,
     idle_since: Option<Instant>,
     over_since: Option<Nanos>,
     began: Instant,
@@ -205,22 +179,13 @@ fn run() -> Result<(), EngineError> {
         vdso: Vdso::of_this_kernel().ok(),
         shown: None,
         traps_clocks: false,
-        fears_deaths: false,
-        // The init of the run waits for us.
-        knows_places: thread::tells_places(1),
+        stir: Stir::new(),
         has_output: true,
         ops: 0,
         owed: Nanos::ZERO,
         last: None,
         turns: 0,
-        crowded_until: None,
-        used: Duration::ZERO,
-        busy_since: None,
-        quiet_at: 0,
-        still_at: None,
-        reported_at: Instant::now(),
-        is_timed: false,
-        was_unruly: false,
+        busy: Busy::new(),
         idle_since: None,
         over_since: None,
         began: Instant::now(),
@@ -257,8 +222,8 @@ impl Supervisor<'_> {
                 return Ok(());
             }
             let has_happened = self.catch_up();
-            let is_still = !is_news && !has_happened && self.only_time_has_moved();
-            self.still_at = None;
+            let only_time_has_moved = self.only_time_has_moved();
+            let is_still = !is_news && !has_happened && only_time_has_moved;
             if !is_still && !self.stands_still() {
                 if is_news || !had_cpu {
                     had_cpu = !is_news;
@@ -272,8 +237,7 @@ impl Supervisor<'_> {
                 }
             }
             had_cpu = false;
-            self.busy_since = None;
-            self.traps_clocks &= self.threads.values().any(Thread::is_spinning);
+            self.rests();
             self.court.world.folders.settle();
             if self.has_output {
                 self.has_output = self.court.take_output();
@@ -302,6 +266,9 @@ impl Supervisor<'_> {
             } else {
                 sys::next_report().map_err(step("wait for a tracee"))?
             };
+            if let Some(report) = &report {
+                self.note(report);
+            }
             match report {
                 Some(Report::Stopped(stopped)) => self.stopped(stopped),
                 Some(Report::Ended { tid, code, signal }) => self.ended(tid, code, signal),
@@ -309,47 +276,7 @@ impl Supervisor<'_> {
                 None => break,
             }
         }
-        self.reported_at = Instant::now();
         Ok(true)
-    }
-
-    /// Lets those run that can, until they report or block.
-    ///
-    /// Giving up the cpu is quickest while nobody else wants it. Other programs of the machine
-    /// would keep it for a whole time slice, each time; then we sleep until there is a report, and
-    /// briefly: a thread that goes to sleep makes none.
-    fn step_aside(&mut self) {
-        let now = Instant::now();
-        if let Some(until) = self.crowded_until {
-            if now < until {
-                sys::await_report(CROWDED_WAIT);
-                return;
-            }
-            self.crowded_until = None;
-            self.used = self.cpu_time();
-        }
-        rustix::thread::sched_yield();
-        let gone = now.elapsed();
-        if gone > YIELD_MAX {
-            let used = self.cpu_time();
-            let is_theirs = used.saturating_sub(self.used) >= gone / 2;
-            self.used = used;
-            self.crowded_until = (!is_theirs).then(|| now + CROWDED_FOR);
-        }
-    }
-
-    /// How much cpu time the living processes of the run have used.
-    fn cpu_time(&self) -> Duration {
-        self.court.world.processes.keys().map(|pid| sys::process_time(*pid)).sum()
-    }
-
-    /// Whether every thread of the run stands still until we let it go on: nothing can happen, and
-    /// nothing needs to be asked of the kernel.
-    fn stands_still(&self) -> bool {
-        !self.fears_deaths
-            && self.early.is_empty()
-            && self.court.world.dying.is_empty()
-            && self.threads.values().all(Thread::is_ours)
     }
 
     /// Their threads are about to report; until then they do not stand still.
@@ -367,18 +294,13 @@ impl Supervisor<'_> {
     fn catch_up(&mut self) -> bool {
         let is_reused = self.reuse_numbers();
         let is_done = self.court.do_due();
+        if is_reused || is_done {
+            self.stir.anybody();
+        }
         let is_continued = !self.court.world.continued.is_empty();
         self.expect_the_continued();
         self.show_time();
         is_reused || is_done || is_continued
-    }
-
-    /// Whether all was quiet, and nobody can have run since: nobody was let go, and we never left
-    /// the cpu that we share.
-    fn only_time_has_moved(&self) -> bool {
-        self.still_at.is_some_and(|at| at == sys::switches())
-            && self.early.is_empty()
-            && self.court.world.dying.is_empty()
     }
 
     /// Does one thing that moments have brought about; whether there was any. One at a time,
@@ -473,72 +395,6 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Whether no thread of the run can go on by itself, nor has anything to report.
-    fn is_quiet(&mut self) -> bool {
-        // A death is reported soon, and comes before all that may come of it.
-        if !self.early.is_empty() || !self.court.world.dying.is_empty() {
-            return false;
-        }
-        let mut sizes: BTreeMap<i32, u32> = BTreeMap::new();
-        for thread in self.threads.values() {
-            *sizes.entry(thread.pid).or_default() += 1;
-        }
-        let (fears_deaths, knows_places) = (self.fears_deaths, self.knows_places);
-        let before = sys::switches();
-        let is_quiet = self.threads.iter_mut().all(|(tid, thread)| {
-            if thread.is_ours() {
-                return !fears_deaths || thread.is_really_stopped(*tid);
-            }
-            let leads_others = *tid == thread.pid && sizes.get(tid).is_some_and(|size| *size > 1);
-            thread.is_asleep(*tid, leads_others, knows_places)
-        });
-        // If we have not left the cpu that we share, nobody else was on it.
-        let is_quiet = is_quiet && sys::switches() == before;
-        self.fears_deaths &= !is_quiet;
-        self.quiet_at = before;
-        is_quiet
-    }
-
-    /// Somebody runs, and has for a while: it may wait for the clock, or only compute.
-    fn watch_the_busy(&mut self) {
-        let busy_since = *self.busy_since.get_or_insert_with(Instant::now);
-        let busy = busy_since.elapsed();
-        if busy < COMPUTE_MAX {
-            return;
-        }
-        let silent = busy.min(self.reported_at.elapsed());
-        if silent < COMPUTE_MAX {
-            self.is_timed = false;
-        } else if !self.is_timed {
-            self.is_timed = true;
-            for (tid, thread) in &mut self.threads {
-                thread.worked = sys::cpu_time(*tid);
-            }
-        }
-        if !self.traps_clocks && (silent > COMPUTE_MAX || busy > BUSY_MAX) {
-            self.traps_clocks = true;
-            self.show_time();
-        }
-        if silent > SPIN_MAX && !self.was_unruly {
-            self.name_the_busy();
-        }
-    }
-
-    /// Tells of a thread that has used so much of the cpu since the last report; one that only
-    /// waits for a cpu that others use has not.
-    fn name_the_busy(&mut self) {
-        let spins = |tid: &i32, thread: &Thread| {
-            !thread.is_ours() && sys::cpu_time(*tid) > SPIN_MAX + thread.worked
-        };
-        let busy = self.threads.iter().find(|(tid, thread)| spins(tid, thread));
-        let Some(role) = busy.map(|(_, thread)| thread.role) else { return };
-        self.was_unruly = true;
-        let seconds = SPIN_MAX.as_secs();
-        self.court.trouble(format!(
-            "{role} computed for {seconds} s without a system call: nobody else could go on"
-        ));
-    }
-
     /// Lets every process read what its clocks show now.
     pub(crate) fn show_time(&mut self) {
         let clock = &self.court.world.clock;
@@ -573,7 +429,7 @@ impl Supervisor<'_> {
             // On a real clock the run would have been ended there.
             let bound = self.job.plan.bounds.wall;
             self.court.world.clock.advance_to(next.min(bound));
-            self.still_at = Some(self.quiet_at);
+            self.stir.only_time_moves();
             if next > bound {
                 self.court.stop =
                     Some(format!("it ran into its bound of {bound} (virtual or real time)"));
@@ -647,8 +503,11 @@ impl Supervisor<'_> {
             }
         }
         if let Some((_, _, tid)) = first {
-            if let Some(Thread { state: State::Waiting(wait), .. }) = self.threads.get_mut(&tid) {
-                wait.is_over = true;
+            if let Some(thread) = self.threads.get_mut(&tid) {
+                thread.asleep = None;
+                if let State::Waiting(wait) = &mut thread.state {
+                    wait.is_over = true;
+                }
             }
             // One that was killed meanwhile needs no waking.
             let _ = sys::interrupt(tid);
@@ -676,6 +535,7 @@ impl Supervisor<'_> {
             self.alarms.insert(key, Alarm { shows, ..alarm });
         }
         self.ring(key.0, key.1);
+        self.stir.anybody();
         true
     }
 

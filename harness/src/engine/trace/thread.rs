@@ -10,7 +10,7 @@ use super::clock::Domain;
 use super::decode::Call;
 use super::procfs::Look;
 use super::sys::Stopped;
-use super::waits::{Deadline, Wait};
+use super::waits::{Deadline, Wait, Wakers};
 use crate::op::Op;
 use crate::role::Role;
 
@@ -26,13 +26,33 @@ const PLACES_MAX: usize = 64;
 
 /// Whether this kernel tells where `pid`, which certainly sleeps, does so.
 pub(crate) fn tells_places(pid: i32) -> bool {
-    File::open(format!("/proc/{pid}/wchan")).is_ok_and(|file| names_a_place(&file))
+    std::fs::read(format!("/proc/{pid}/wchan")).is_ok_and(|text| names_a_place(&text))
 }
 
-fn names_a_place(wchan: &File) -> bool {
-    let mut bytes = [0; 8];
-    // An empty answer is none.
-    wchan.read_at(&mut bytes, 0).is_ok_and(|read| read > 0 && bytes[..read] != *b"0")
+fn names_a_place(text: &[u8]) -> bool {
+    !text.is_empty() && text != b"0"
+}
+
+/// Functions of the kernel, by their names in Linux 5 and 6, in which a thread sleeps until a signal
+/// or what it waits for: never for a disk or for memory. One more look is needed elsewhere.
+const BEDS: [&[u8]; 11] = [
+    b"__do_sys_pause",
+    b"__x64_sys_pause",
+    b"hrtimer_nanosleep",
+    b"futex_do_wait",
+    b"futex_wait_queue",
+    b"futex_wait_queue_me",
+    b"do_epoll_wait",
+    b"ep_poll",
+    b"poll_schedule_timeout",
+    b"pipe_read",
+    b"anon_pipe_read",
+];
+
+/// Whether a thread there sleeps for certain; compilers add to names after a dot.
+fn is_bed(place: &[u8]) -> bool {
+    let name = place.split(|byte| *byte == b'.').next().unwrap_or_default();
+    BEDS.contains(&name)
 }
 
 /// What a thread wants to do, and waits for the supervisor's word on.
@@ -122,6 +142,8 @@ pub(crate) struct Thread {
     pub(crate) calls: u64,
     /// How much cpu time it had used when it began to compute.
     pub(crate) worked: Duration,
+    /// Known to sleep, and who could have woken it since.
+    pub(crate) asleep: Option<Wakers>,
     stat: Option<File>,
     place: Option<File>,
 }
@@ -141,6 +163,7 @@ impl Thread {
             places: BTreeMap::new(),
             calls: 0,
             worked: Duration::ZERO,
+            asleep: None,
             stat: None,
             place: None,
         }
@@ -193,6 +216,14 @@ impl Thread {
         matches!(self.state, State::Spinning(..))
     }
 
+    /// Who could wake it from where it sleeps.
+    pub(crate) fn wakers(&self) -> Wakers {
+        match &self.state {
+            State::Waiting(wait) => wait.wakers(),
+            _ => Wakers::Anybody,
+        }
+    }
+
     /// Whether it waits in the kernel, so that it cannot go on by itself, nor has anything to
     /// report.
     ///
@@ -201,8 +232,12 @@ impl Thread {
     /// A thread that was preempted on its way to sleep reads as asleep as well, but has no place in
     /// the kernel where it sleeps (`knows_places`: this kernel tells such places).
     pub(crate) fn is_asleep(&mut self, tid: i32, leads_others: bool, knows_places: bool) -> bool {
+        let mut place = [0; 64];
+        if knows_places && self.place(tid, &mut place).is_some_and(is_bed) {
+            return true;
+        }
         match self.kernel_state(tid) {
-            Some(b'S') => !knows_places || self.has_a_place(tid),
+            Some(b'S') => !knows_places || self.place(tid, &mut place).is_none_or(names_a_place),
             Some(b'I') => true,
             Some(b'Z' | b'X') | None => leads_others,
             Some(b'D') => self.is_vforking,
@@ -211,13 +246,15 @@ impl Thread {
         }
     }
 
-    /// Whether the kernel can say where it sleeps (`/proc/PID/wchan`): not for one that waits for
-    /// its turn on the cpu.
-    fn has_a_place(&mut self, tid: i32) -> bool {
+    /// Where in the kernel it sleeps (`/proc/PID/wchan`); "0" for one that runs, or waits for its
+    /// turn on the cpu; `None` where that cannot be asked.
+    fn place<'a>(&mut self, tid: i32, text: &'a mut [u8; 64]) -> Option<&'a [u8]> {
         if self.place.is_none() {
             self.place = File::open(format!("/proc/{tid}/wchan")).ok();
         }
-        self.place.as_ref().is_none_or(names_a_place)
+        let read = self.place.as_ref()?.read_at(text, 0);
+        // An empty answer is none.
+        Some(&text[..read.unwrap_or(0)])
     }
 
     /// The letter of proc_pid_stat(5), field 3.
@@ -230,5 +267,25 @@ impl Thread {
         // The name before it, in parentheses, may hold anything, and has 16 bytes at most.
         let name_end = bytes[..read].iter().rposition(|byte| *byte == b')')?;
         bytes.get(name_end + 2).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_some_places_are_beds_for_certain() {
+        for (place, wanted) in [
+            ("futex_do_wait", true),
+            ("poll_schedule_timeout.constprop.0", true),
+            ("futex_do_waiter", false),
+            ("folio_wait_bit_common", false),
+            ("ptrace_stop", false),
+            ("0", false),
+            ("", false),
+        ] {
+            assert_eq!(is_bed(place.as_bytes()), wanted, "{place}");
+        }
     }
 }

@@ -55,6 +55,15 @@ enum Answer {
     },
 }
 
+/// Who, beside us and whoever sends it a signal, can wake a thread that sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wakers {
+    Nobody,
+    /// Threads with the same memory.
+    Process,
+    Anybody,
+}
+
 /// One wait of one thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
@@ -172,6 +181,15 @@ fn futex_deadline(
 }
 
 impl Wait {
+    /// Who can end it early.
+    pub(crate) fn wakers(&self) -> Wakers {
+        match self.regs.nr() {
+            libc::SYS_nanosleep | libc::SYS_clock_nanosleep => Wakers::Nobody,
+            libc::SYS_futex if self.regs.int(1) & libc::FUTEX_PRIVATE_FLAG != 0 => Wakers::Process,
+            _ => Wakers::Anybody,
+        }
+    }
+
     /// The registers with which a thread goes on whose call has returned with `now`; whether the
     /// call may be restarted and must keep its deadline.
     pub(crate) fn end(&self, tid: i32, now: &Regs, left: Duration) -> (Regs, bool) {
