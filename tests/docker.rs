@@ -5,12 +5,18 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use deadbeat_tests::docker::confine;
-use deadbeat_tests::{Called, finish, isolate, program};
+use deadbeat_tests::leftovers::Scene;
+use deadbeat_tests::{Called, call, engines, finish, isolate, program};
+use serde_json::Value;
+use serial_test::serial;
 use tempfile::TempDir;
 
 const NOBODY: u32 = 65534;
+/// How long what was killed may take to be gone.
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A folder with the program that anybody may use, as an image would have it.
 struct Image {
@@ -84,23 +90,221 @@ fn the_stand_in_refuses_what_docker_refuses() {
     }
 }
 
-/// Goal: whoever asks in a container is told what is missing, and gets no verdict by accident.
+/// Goal: whoever asks in a container is told what works, what does not, and what that costs.
 #[test]
-fn doctor_and_run_say_what_is_missing() {
+fn doctor_says_what_is_missing() {
     let image = Image::new();
     for user in users() {
-        let doctor = image.deadbeat(user, &["doctor"]).expect_code(3).stdout;
+        let doctor = image.deadbeat(user, &["doctor"]).expect_code(0).stdout;
         let line = |name: &str| doctor.lines().find(|line| line[10..].starts_with(name)).unwrap();
-        for name in ["  ptrace ", "  seccomp filter ", "  vDSO "] {
+        for name in ["  ptrace ", "  seccomp filter ", "  vDSO ", "  trace a run "] {
             assert!(line(name).contains("OK"), "{user:?}: {doctor}");
         }
-        for name in ["  PID namespace ", "  mount namespace ", "  tmpfs ", "  PID worlds "] {
+        let missing = [
+            "  FUSE mount ",
+            "  PID namespace ",
+            "  mount namespace ",
+            "  user namespace ",
+            "  UTS namespace ",
+            "  tmpfs ",
+            "  PID worlds ",
+            "  fixed addresses ",
+        ];
+        for name in missing {
             assert!(line(name).contains("MISSING"), "{user:?}: {doctor}");
         }
-        let words = ["run", "--engine", "trace", "control/long-hold", "--subject", "reference"];
-        let run = image.deadbeat(user, &words).expect_code(3);
-        assert!(run.stderr.contains("unshare"), "{}", run.stderr);
+        for cost in
+            ["pids` and --verify are skipped", "may differ", "hostname = ", "no fuse engine"]
+        {
+            assert!(doctor.contains(cost), "{user:?}: {cost}: {doctor}");
+        }
+        assert!(doctor.contains("trace works here without namespaces; fuse does not"), "{doctor}");
     }
+}
+
+/// The results of a run in the container, or outside where there is no `user`.
+fn results(image: &Image, user: Option<Option<u32>>, words: &[&str]) -> (Vec<Value>, String) {
+    let out = image.folder.path().join(format!("out-{user:?}"));
+    let mut args = vec!["run", "--engine", "trace", "--format", "json", "--no-canaries"];
+    args.extend(["--jobs", "2", "--out", out.to_str().unwrap()]);
+    args.extend(words);
+    let called = match user {
+        Some(user) => image.deadbeat(user, &args),
+        None => call(image.folder.path(), args),
+    };
+    (called.json()["results"].as_array().unwrap().clone(), called.stderr)
+}
+
+/// What two runs of a case must agree about.
+fn verdict(case: &Value) -> (&Value, Vec<String>) {
+    let findings = case["findings"].as_array().unwrap().iter();
+    let shown = |one: &Value| format!("{} {} {}", one["check"], one["kind"], one["roles"]);
+    (&case["outcome"], findings.map(shown).collect())
+}
+
+/// Goal: in a container a scenario comes to the verdict that it comes to elsewhere, or is skipped
+/// and says why; and no reader of a verdict can overlook how it was come by.
+#[test]
+#[serial]
+fn verdicts_are_those_of_any_machine_or_none() {
+    if !engines().contains(&"trace") {
+        return;
+    }
+    let image = Image::new();
+    let is_whole = std::env::var("DEADBEAT_PARITY").is_ok_and(|value| value == "all");
+    let mut words = vec!["--subject", "reference", "--subject", "zoo@swallowed-beat"];
+    if !is_whole {
+        words.extend(["disk-full/*", "pid-world/*", "permission/*", "pause/*"]);
+    }
+    let (outside, _) = results(&image, None, &words);
+    for user in users() {
+        let (inside, told) = results(&image, Some(user), &words);
+        assert!(told.contains("warning: no namespaces can be made here"), "{told}");
+        assert!(told.contains("warning: address space randomization"), "{told}");
+        assert_eq!(inside.len(), outside.len());
+        let mut compared = 0;
+        for (inside, outside) in inside.iter().zip(&outside) {
+            assert_eq!(inside["scenario"], outside["scenario"]);
+            let reason = inside["reason"].as_str().unwrap_or_default();
+            if inside["outcome"] == "skipped" {
+                let is_fixed = reason.ends_with("and no namespaces can be made here");
+                assert!(is_fixed || outside["outcome"] == "skipped", "{inside:#}");
+                continue;
+            }
+            assert_eq!(verdict(inside), verdict(outside), "{user:?}: {inside:#}\n{outside:#}");
+            let warnings = inside["warnings"].to_string();
+            assert!(warnings.contains("no namespaces can be made here"), "{inside:#}");
+            assert!(!outside["warnings"].to_string().contains("no namespaces"), "{outside:#}");
+            compared += 1;
+        }
+        let of = |outcome: &str| inside.iter().filter(|case| case["outcome"] == outcome).count();
+        let counts = ["held", "violated", "skipped"].map(of);
+        println!("{user:?}: {compared} compared; held, violated, skipped: {counts:?}");
+        assert!(of("held") >= 10 && of("violated") >= 5 && of("skipped") >= 10);
+    }
+}
+
+/// Goal: two runs are not compared where they need not be the same.
+#[test]
+#[serial]
+fn verify_is_skipped_with_the_reason() {
+    let image = Image::new();
+    for user in users() {
+        let words = ["control/long-hold", "--subject", "reference", "--verify"];
+        let (results, _) = results(&image, Some(user), &words);
+        assert_eq!(results[0]["outcome"], "skipped");
+        let reason = results[0]["reason"].as_str().unwrap();
+        assert!(reason.contains("--verify cannot repeat") && reason.contains("pids"), "{reason}");
+    }
+}
+
+/// A subject whose processes run this script; the words after it mark them.
+fn subject(image: &Image, script: &str, mark: &str) {
+    let folder = image.folder.path().join("subject");
+    std::fs::create_dir_all(&folder).unwrap();
+    let toml = format!(
+        "format = 1\nname = \"script\"\nversion = \"1\"\nsummary = \"A script\"\n\
+         [command]\nargv = [\"sh\", \"adapter.sh\", \"{mark}\"]\n\
+         [lock]\npath = \"{{dir}}/lock\"\nheartbeat = []\n[timing]\nunit = \"300ms\"\n\
+         [claims]\nexclusion = \"strict\"\non-heartbeat-failure = [\"none\"]\nwarns = []\n"
+    );
+    std::fs::write(folder.join("subject.toml"), toml).unwrap();
+    std::fs::write(folder.join("adapter.sh"), script).unwrap();
+}
+
+/// The command lines of processes that name one of these words.
+fn running(words: &[&str]) -> Vec<String> {
+    let lines = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = lines.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| words.iter().any(|word| line.contains(word))).collect()
+}
+
+/// Waits until no process names one of these words.
+fn expect_nobody(words: &[&str]) {
+    let started = Instant::now();
+    loop {
+        let left = running(words);
+        if left.is_empty() {
+            return;
+        }
+        assert!(started.elapsed() < WAIT_MAX, "left behind: {left:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// Goal: no PID namespace keeps a run together, and still nothing of it is left: neither what a
+/// lock's process leaves behind, nor the folder that it has shut.
+#[test]
+#[serial]
+fn what_a_process_leaves_behind_dies_with_the_run() {
+    let image = Image::new();
+    let mark = format!("7{}", std::process::id());
+    let script = "mkdir -p \"$DEADBEAT_LOCK/shut\"; chmod 0 \"$DEADBEAT_LOCK\"\n\
+                  setsid sh -c \"sleep $1; :\" & (sleep $1; :) & sleep 0.1; exit 0\n";
+    subject(&image, script, &mark);
+    let before = Scene::now();
+    for user in users() {
+        let words = ["control/long-hold", "--subject", "./subject"];
+        let (results, _) = results(&image, Some(user), &words);
+        assert_eq!(results[0]["outcome"], "inconclusive", "{:#}", results[0]);
+        expect_nobody(&[&mark, image.folder.path().to_str().unwrap()]);
+        before.assert_clean();
+    }
+}
+
+/// Goal: a lock that signals everybody hits nobody: not deadbeat, not the machine. The signal that
+/// the test sends is none, should it hit.
+#[test]
+#[serial]
+fn nobody_can_signal_everybody() {
+    let image = Image::new();
+    let script = "kill -0 -- -1 && exit 7\n\
+                  kill -0 $$ && kill -0 -$$ && echo entered >> \"$DEADBEAT_WITNESS\"; sleep 0.1\n\
+                  echo left >> \"$DEADBEAT_WITNESS\"\n";
+    subject(&image, script, "-");
+    for user in users() {
+        let words = ["control/long-hold", "--subject", "./subject"];
+        let (results, _) = results(&image, Some(user), &words);
+        let witness = results[0]["witness"].to_string();
+        assert!(witness.contains("entered") && witness.contains("left"), "{:#}", results[0]);
+    }
+}
+
+/// Goal: whenever deadbeat is killed, no process and no folder is left.
+#[test]
+#[serial]
+fn sigkill_at_any_moment_leaves_nothing() {
+    let image = Image::new();
+    let mark = format!("8{}", std::process::id());
+    let script =
+        "mkdir \"$DEADBEAT_LOCK\"; setsid sh -c \"sleep $1; :\" & while :; do [ -e x ]; done\n";
+    subject(&image, script, &mark);
+    let before = Scene::now();
+    let program = image.program();
+    for round in 0..kills() {
+        for user in users() {
+            let mut command = Command::new(&program);
+            command.args(["run", "--engine", "trace", "--subject", "./subject", "--no-canaries"]);
+            command.args(["--out", "out"]).current_dir(image.folder.path());
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            isolate(&mut command);
+            command.env("XDG_CACHE_HOME", image.folder.path().join("cache"));
+            confine(&mut command, user);
+            let mut run = command.spawn().unwrap();
+            // Any moment will do, so nothing depends on how long this really takes.
+            std::thread::sleep(Duration::from_millis(round * 37 % 400));
+            run.kill().unwrap();
+            run.wait().unwrap();
+            expect_nobody(&[&mark, image.folder.path().to_str().unwrap()]);
+            before.assert_clean();
+        }
+    }
+}
+
+/// How often deadbeat is killed; more by `DEADBEAT_KILLS`.
+fn kills() -> u64 {
+    std::env::var("DEADBEAT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12)
 }
 
 /// Goal: faults outside scenarios need no namespace.

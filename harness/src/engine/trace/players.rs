@@ -219,7 +219,7 @@ fn prepare(casting: &Casting<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()
     if let Some(identity) = casting.identity() {
         // No RLIMIT_NPROC: that counts a user's processes over the whole machine, so one run would
         // fail because of another. The supervisor stops every new process, and counts.
-        worlds::become_user(identity)?;
+        identity.assume()?;
     }
     // In a user namespace this is what takes the role's capabilities away, at the exec.
     rustix::thread::clear_ambient_capability_set()?;
