@@ -253,14 +253,36 @@ fn what_a_process_leaves_behind_dies_with_the_run() {
     }
 }
 
+/// Goal: a process that escapes its tracer does not escape the run (clone(2), CLONE_UNTRACED).
+#[test]
+#[serial]
+fn what_nobody_traces_dies_with_the_run() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        println!("skipped: python3 is not installed");
+        return;
+    }
+    let image = Image::new();
+    let mark = format!("6{}", std::process::id());
+    let script = "exec python3 -c '\nimport ctypes, os, signal\n\
+                  if ctypes.CDLL(None).syscall(56, 0x800000 | 17, 0, 0, 0, 0) == 0:\n    \
+                  os.setsid(); signal.pause()\n' \"$1\"\n";
+    subject(&image, script, &mark);
+    for user in users() {
+        let words = ["control/long-hold", "--subject", "./subject"];
+        let (results, _) = results(&image, Some(user), &words);
+        assert_eq!(results[0]["outcome"], "inconclusive", "{:#}", results[0]);
+        expect_nobody(&[&mark]);
+    }
+}
+
 /// Goal: a lock that signals everybody hits nobody: not deadbeat, not the machine. The signal that
 /// the test sends is none, should it hit.
 #[test]
 #[serial]
 fn nobody_can_signal_everybody() {
     let image = Image::new();
-    let script = "kill -0 -- -1 && exit 7\n\
-                  kill -0 $$ && kill -0 -$$ && echo entered >> \"$DEADBEAT_WITNESS\"; sleep 0.1\n\
+    let script = "kill -s 0 -- -1 && exit 7\n\
+                  kill -s 0 -- $$ && kill -s 0 -- -$$ && echo entered >> \"$DEADBEAT_WITNESS\"; sleep 0.1\n\
                   echo left >> \"$DEADBEAT_WITNESS\"\n";
     subject(&image, script, "-");
     for user in users() {
