@@ -144,12 +144,6 @@ fn examine(trace: &Result<TraceEngine, String>) -> Vec<Line> {
             remedy: "use a kernel with CONFIG_SECCOMP_FILTER",
         },
         Line {
-            name: "UTS namespace",
-            found: in_child(Probe::HostName, "a host name of its own"),
-            costs: "`[world] hostname = \"separate\"` is skipped",
-            remedy: "as for the mount namespace",
-        },
-        Line {
             name: "fixed addresses",
             found: in_child(Probe::FixedAddresses, "programs can lie at the same ones in each run"),
             costs: "two trace runs of one plan may differ, where a program uses an address as a \

@@ -30,8 +30,6 @@ pub(super) enum Probe {
     FuseMount,
     /// A seccomp filter.
     Seccomp,
-    /// A UTS namespace, and a host name there.
-    HostName,
     /// No address space randomization.
     FixedAddresses,
     /// Waits for the end of standard input: something to trace.
@@ -39,14 +37,13 @@ pub(super) enum Probe {
 }
 
 impl Probe {
-    const ALL: [Probe; 9] = [
+    const ALL: [Probe; 8] = [
         Probe::UserNamespace,
         Probe::PidNamespace,
         Probe::MountNamespace,
         Probe::Tmpfs,
         Probe::FuseMount,
         Probe::Seccomp,
-        Probe::HostName,
         Probe::FixedAddresses,
         Probe::Wait,
     ];
@@ -60,7 +57,6 @@ impl Probe {
             Probe::Tmpfs => "tmpfs",
             Probe::FuseMount => "fuse-mount",
             Probe::Seccomp => "seccomp",
-            Probe::HostName => "host-name",
             Probe::FixedAddresses => "fixed-addresses",
             Probe::Wait => "wait",
         }
@@ -83,10 +79,6 @@ pub(super) fn perform(args: &[OsString]) -> io::Result<()> {
         }
         Probe::FuseMount => mount_fuse(folder),
         Probe::Seccomp => sys::install_allowing_filter(),
-        Probe::HostName => {
-            enter(UnshareFlags::NEWUTS)?;
-            Ok(rustix::system::sethostname(b"probe")?)
-        }
         Probe::FixedAddresses => sys::fix_addresses(),
         Probe::Wait => io::stdin().read_to_end(&mut Vec::new()).map(|_| ()),
     }

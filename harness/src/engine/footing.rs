@@ -46,9 +46,6 @@ pub(crate) fn bare_refuses(plan: &Plan, overrides_modes: bool) -> Option<String>
     if world.pids != Pids::Shared {
         return lacks("`[world] pids`", "PID namespaces");
     }
-    if world.separate_hostname {
-        return lacks("`[world] hostname`", "a UTS namespace for each role");
-    }
     if world.space.is_some() {
         return lacks("`[world] space`", "a file system that is mounted for the run");
     }
@@ -98,7 +95,6 @@ mod tests {
         let refused = [
             (with(&|plan| plan.world.pids = Pids::Separate), "PID namespaces"),
             (with(&|plan| plan.world.pids = Pids::Reused), "PID namespaces"),
-            (with(&|plan| plan.world.separate_hostname = true), "a UTS namespace"),
             (with(&|plan| plan.world.space = Some(Space::default())), "mounted for the run"),
             (with(&|plan| plan.world.users = [(Role::Holder, 7)].into()), "other users' processes"),
             (deed(Deed::FillBlocks(0)), "mounted for the run"),

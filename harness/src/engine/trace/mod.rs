@@ -37,6 +37,7 @@ mod exec;
 mod files;
 mod filter;
 mod folders;
+mod hostname;
 pub(crate) mod outside;
 mod pins;
 mod players;

@@ -209,7 +209,7 @@ fn prepare(casting: &Casting<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()
     rustix::stdio::dup2_stderr(err)?;
     worlds::enter(casting.plan.world.pids)?;
     std::env::set_current_dir(casting.ground.subject())?;
-    if casting.plan.world.separate_hostname {
+    if casting.plan.world.separate_hostname && !casting.ground.is_bare() {
         crate::engine::sys::unshare(rustix::thread::UnshareFlags::NEWUTS)?;
         rustix::system::sethostname(casting.part.role.to_string().as_bytes())?;
     }
