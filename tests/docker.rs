@@ -34,6 +34,17 @@ impl Image {
         Image { folder }
     }
 
+    /// A home of the user's own, as root has one: nobody else may look into it.
+    fn cache(&self, user: Option<u32>) -> PathBuf {
+        let cache = self.folder.path().join(format!("home-{}", user.unwrap_or(0)));
+        std::fs::create_dir_all(&cache).unwrap();
+        std::fs::set_permissions(&cache, PermissionsExt::from_mode(0o700)).unwrap();
+        if let Some(user) = user {
+            std::os::unix::fs::chown(&cache, Some(user), Some(user)).unwrap();
+        }
+        cache
+    }
+
     fn program(&self) -> PathBuf {
         self.folder.path().join("deadbeat")
     }
@@ -43,8 +54,7 @@ impl Image {
         let mut command = Command::new(argv[0]);
         command.args(&argv[1..]).current_dir(self.folder.path()).stdin(Stdio::null());
         isolate(&mut command);
-        let cache = format!("cache-{}", user.unwrap_or(0));
-        command.env("XDG_CACHE_HOME", self.folder.path().join(cache));
+        command.env("XDG_CACHE_HOME", self.cache(user));
         confine(&mut command, user);
         finish(command)
     }
@@ -117,6 +127,20 @@ fn doctor_says_what_is_missing() {
         }
         assert!(doctor.contains("trace works here without namespaces; fuse does not"), "{doctor}");
     }
+}
+
+/// Goal: the roles of root's runs are another user, who has to reach the program.
+#[test]
+fn a_program_that_the_roles_cannot_reach_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root becomes another user");
+        return;
+    }
+    let image = Image::new();
+    std::fs::set_permissions(image.folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    let doctor = image.deadbeat(None, &["doctor"]).expect_code(3).stdout;
+    assert!(doctor.contains("start the run's supervisor as user 65534"), "{doctor}");
+    assert!(doctor.contains("let everybody execute"), "{doctor}");
 }
 
 /// The results of a run in the container, or outside where there is no `user`.
@@ -343,7 +367,7 @@ fn sigkill_at_any_moment_leaves_nothing() {
             command.args(["--out", "out"]).current_dir(image.folder.path());
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             isolate(&mut command);
-            command.env("XDG_CACHE_HOME", image.folder.path().join("cache"));
+            command.env("XDG_CACHE_HOME", image.cache(user));
             confine(&mut command, user);
             let mut run = command.spawn().unwrap();
             // Any moment will do, so nothing depends on how long this really takes.
