@@ -226,6 +226,41 @@ fn host_names_are_shown_without_a_namespace() {
     }
 }
 
+/// Goal: the supervisor keeps what rights it has, and no process of a lock gets any of them.
+#[test]
+#[serial]
+fn roles_have_no_rights() {
+    let image = Image::new();
+    let script = "grep -qE '^CapEff:.0+$' /proc/self/status || exit 7\n\
+                  grep -qE '^CapPrm:.0+$' /proc/self/status || exit 8\n\
+                  [ $(id -u) = $1 ] && touch \"$HOME/x\" \"$TMPDIR/y\" || exit 9\n\
+                  echo entered >> \"$DEADBEAT_WITNESS\"; echo left >> \"$DEADBEAT_WITNESS\"\n";
+    let ours = rustix::process::geteuid().as_raw();
+    subject(&image, script, &if ours == 0 { NOBODY } else { ours }.to_string());
+    for user in users() {
+        let words = ["control/long-hold", "--subject", "./subject"];
+        let (results, _) = results(&image, Some(user), &words);
+        assert!(results[0]["witness"].to_string().contains("entered"), "{:#}", results[0]);
+    }
+}
+
+/// Goal: a folder that only the supervisor may use gives no verdict.
+#[test]
+#[serial]
+fn a_scratch_folder_that_the_roles_cannot_reach_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root has more rights than the roles");
+        return;
+    }
+    let image = Image::new();
+    let shut = image.cache(None);
+    let words = ["control/long-hold", "--subject", "reference", "--scratch"];
+    let words: Vec<&str> = words.into_iter().chain([shut.to_str().unwrap()]).collect();
+    let (results, _) = results(&image, Some(None), &words);
+    assert_eq!(results[0]["outcome"], "inconclusive", "{:#}", results[0]);
+    assert!(results[0]["reason"].as_str().unwrap().contains("cannot reach it"), "{:#}", results[0]);
+}
+
 /// Goal: with its canaries, as anybody calls it: a run in a container proves something.
 #[test]
 #[serial]

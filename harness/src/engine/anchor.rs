@@ -98,8 +98,8 @@ fn anchor(task: &str, user_namespace: bool) -> Result<ExitCode, EngineError> {
 /// Tells the harness which process is the supervisor.
 pub(super) fn announce(cell: &Child) -> Result<(), EngineError> {
     let pid = i32::try_from(cell.id()).expect("Linux pids are below 2^22");
-    // The supervisor writes nothing before it has read its job, and its first event comes long
-    // after this line, so the two cannot mix.
+    // One short write stays in one piece, whatever the supervisor writes meanwhile (pipe(7),
+    // PIPE_BUF).
     let line = serde_json::to_string(&Line::Cell(pid)).expect("a number has a JSON form");
     println_now(&line).map_err(step("write to the harness"))
 }

@@ -97,6 +97,12 @@ impl Ground {
     /// The same without a single mount: folders, a symbolic link and, if need be, a copy.
     fn lay_bare(job: &Job) -> Result<Ground, EngineError> {
         let base = job.scratch.clone().expect("a run without namespaces has a folder");
+        // We may have rights that the roles do not have: they would fail where we do not.
+        let user = rustix::process::geteuid().as_raw();
+        if !is_reachable(&base, user) {
+            let why = format!("user {user}, as whom the roles run, cannot reach it");
+            return Err(step(format!("use {}", base.display()))(io::Error::other(why)));
+        }
         let mut ground = Ground {
             backing: base.join("deadbeat/run"),
             subject: job.subject.clone(),
@@ -110,7 +116,7 @@ impl Ground {
         }
         let seat = ground.bin().join("deadbeat");
         symlink(&job.deadbeat, &seat).map_err(step(format!("link {}", seat.display())))?;
-        if !is_reachable(&job.subject, rustix::process::geteuid().as_raw()) {
+        if !is_reachable(&job.subject, user) {
             ground.subject = ground.base.join("deadbeat/subject");
             bare::copy_subject(&job.subject, &ground.subject)?;
         }
