@@ -5,6 +5,7 @@
 //! [`program`] therefore builds `deadbeat` with the cargo that runs the tests, in the profile of
 //! the tests; a second build of the same thing costs nothing.
 
+pub mod docker;
 pub mod leftovers;
 
 use std::ffi::OsStr;

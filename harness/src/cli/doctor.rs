@@ -33,12 +33,14 @@ struct Line {
 
 /// Prints one line a probe, and says whether some engine works.
 pub(super) fn doctor(paint: Paint) -> Exit {
-    let lines = examine();
+    let trace = TraceEngine::probe();
+    let lines = examine(&trace);
     let mut shown: String = lines.iter().map(|line| line.shown(paint)).collect();
-    let exit = match (TraceEngine::probe(), usable_fuse()) {
-        (Ok(_), fuse) => {
+    let exit = match (trace, usable_fuse()) {
+        (Ok(engine), fuse) => {
+            let bare = if engine.lacks_namespaces().is_some() { " without namespaces" } else { "" };
             let too = if fuse.is_ok() { "; fuse works as well" } else { "; fuse does not" };
-            shown.push_str(&format!("{}  trace works here{too}\n", paint.bold("    Engine")));
+            shown.push_str(&format!("{}  trace works here{bare}{too}\n", paint.bold("    Engine")));
             Exit::Ok
         }
         (Err(_), Ok(_)) => {
@@ -85,7 +87,7 @@ impl Line {
     }
 }
 
-fn examine() -> Vec<Line> {
+fn examine(trace: &Result<TraceEngine, String>) -> Vec<Line> {
     let mut lines = vec![
         Line {
             name: "/dev/fuse",
@@ -103,26 +105,29 @@ fn examine() -> Vec<Line> {
         Line {
             name: "mount namespace",
             found: in_child(Probe::MountNamespace, "private mounts"),
-            costs: "no engine works, so no run",
+            costs: "no fuse engine; trace runs lie in a plain folder: `[world] space`, `[world] \
+                    users` and events that fill or change owners are skipped",
             remedy: "be root, or allow user namespaces: `sysctl kernel.unprivileged_userns_clone=1` \
                      and `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
         },
         Line {
             name: "PID namespace",
             found: in_child(Probe::PidNamespace, "a process tree that ends with its first process"),
-            costs: "no engine works: a run could leave processes behind",
+            costs: "no fuse engine; in trace runs a lock has this machine's pids, and can see and \
+                    signal other processes of its user; `[world] pids` and --verify are skipped",
             remedy: "as for the mount namespace",
         },
         Line {
             name: "user namespace",
             found: in_child(Probe::UserNamespace, "a user that is root inside"),
-            costs: "deadbeat works as root only",
+            costs: "an ordinary user has no mount and no PID namespace",
             remedy: "as for the mount namespace; `sysctl user.max_user_namespaces` must not be 0",
         },
         Line {
             name: "tmpfs",
             found: in_child(Probe::Tmpfs, "mounted in a private mount namespace"),
-            costs: "scenarios that fill a file system are skipped; run folders live on disk",
+            costs: "scenarios that fill a file system are skipped; run folders lie in /dev/shm or \
+                    the folder for temporary files",
             remedy: "as for the mount namespace",
         },
         Line {
@@ -139,17 +144,30 @@ fn examine() -> Vec<Line> {
             remedy: "use a kernel with CONFIG_SECCOMP_FILTER",
         },
         Line {
+            name: "fixed addresses",
+            found: in_child(Probe::FixedAddresses, "programs can lie at the same ones in each run"),
+            costs: "two trace runs of one plan may differ, where a program uses an address as a \
+                    random number",
+            remedy: "let personality(2) switch off address space randomization; in a container \
+                     `--security-opt seccomp=unconfined`",
+        },
+        Line {
             name: "trace a run",
-            found: TraceEngine::probe()
-                .map(|_| "a call was answered for a traced child".to_owned()),
+            found: trace.as_ref().map_err(Clone::clone).map(|engine| {
+                let apart =
+                    if engine.lacks_namespaces().is_some() { ", in no namespace" } else { "" };
+                format!("a call was answered for a traced child{apart}")
+            }),
             costs: "no trace engine: runs take real time, and clocks, schedules and PID worlds are skipped",
             remedy: "as for ptrace and the namespaces",
         },
         Line {
             name: "PID worlds",
-            found: TraceEngine::probe().and_then(|engine| match engine.lacks_pid_worlds() {
-                None => Ok("a process was made with the number that was asked for".to_owned()),
-                Some(why) => Err(why.to_owned()),
+            found: trace.as_ref().map_err(Clone::clone).and_then(|engine| {
+                match engine.lacks_pid_worlds() {
+                    None => Ok("a process was made with the number that was asked for".to_owned()),
+                    Some(why) => Err(why.to_owned()),
+                }
             }),
             costs: "scenarios with `[world] pids` are skipped: equal and reused process numbers",
             remedy: "be root, or allow user namespaces; a kernel since 5.5 (clone3, set_tid)",

@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 
 use super::args::EngineName;
 use super::doctor;
-use crate::engine::Engine;
 use crate::engine::fuse::FuseEngine;
 use crate::engine::trace::TraceEngine;
+use crate::engine::{Engine, file_system_of};
 use crate::plan::Trial;
 
 /// The engines that may be used, each tried once, when it is first needed.
@@ -54,6 +54,16 @@ impl Engines {
             EngineName::Auto if self.trace().is_ok() => "trace",
             EngineName::Auto => "fuse",
         }
+    }
+
+    /// What every run of that engine lacks here.
+    pub(super) fn caveats(&self) -> &[String] {
+        self.preferred().map_or(&[], Engine::caveats)
+    }
+
+    /// The file system that runs of that engine lie on.
+    pub(super) fn file_system(&self, scratch: Option<&Path>) -> String {
+        self.preferred().map_or_else(|_| file_system_of(scratch), |it| it.file_system(scratch))
     }
 
     /// The engine for a trial.

@@ -11,7 +11,6 @@ use super::catalog::{Case, Catalog};
 use super::paint::Paint;
 use super::run::{self, Done};
 use crate::check::Outcome;
-use crate::engine::file_system_of;
 use crate::history::History;
 use crate::report::detection::{self, Row, detection};
 use crate::report::results::{CanaryResult, CaseParts, CaseResult, Results};
@@ -23,6 +22,8 @@ use crate::time::Nanos;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting<'a> {
     pub engine: &'static str,
+    /// The file system that runs lie on.
+    pub files_on: &'a str,
     pub seed: u64,
     /// How many schedules each scenario runs under.
     pub seeds: u64,
@@ -30,7 +31,8 @@ pub(super) struct Setting<'a> {
     pub out: &'a Path,
     pub format: Format,
     pub paint: Paint,
-    pub scratch: Option<&'a Path>,
+    /// What every run lacks here.
+    pub caveats: &'a [String],
 }
 
 /// How many histories of one scenario and subject are kept, where it runs under many schedules.
@@ -71,12 +73,15 @@ impl<'a> Presenter<'a> {
             "{:>12} {}   files on {}   {}\n{:>12} {runnable} runs on {} worker{}{skipped}\n",
             "Engine",
             setting.engine,
-            file_system_of(setting.scratch),
+            setting.files_on,
             presenter.seeds(),
             "Starting",
             setting.workers,
             if setting.workers == 1 { "" } else { "s" },
         ));
+        for caveat in setting.caveats {
+            eprintln!("warning: {caveat}\n(hint: `deadbeat doctor` says what that costs)");
+        }
         warn(catalog);
         presenter
     }
@@ -218,6 +223,7 @@ impl<'a> Presenter<'a> {
             trial: case.trial.as_deref().ok(),
             history: done.history.as_ref(),
             verdict: &done.verdict,
+            caveats: &done.caveats,
             repeats: done.repeats,
             wall: done.wall.into(),
             replay: &case.replay(engine),

@@ -30,18 +30,21 @@ pub(super) enum Probe {
     FuseMount,
     /// A seccomp filter.
     Seccomp,
+    /// No address space randomization.
+    FixedAddresses,
     /// Waits for the end of standard input: something to trace.
     Wait,
 }
 
 impl Probe {
-    const ALL: [Probe; 7] = [
+    const ALL: [Probe; 8] = [
         Probe::UserNamespace,
         Probe::PidNamespace,
         Probe::MountNamespace,
         Probe::Tmpfs,
         Probe::FuseMount,
         Probe::Seccomp,
+        Probe::FixedAddresses,
         Probe::Wait,
     ];
 
@@ -54,6 +57,7 @@ impl Probe {
             Probe::Tmpfs => "tmpfs",
             Probe::FuseMount => "fuse-mount",
             Probe::Seccomp => "seccomp",
+            Probe::FixedAddresses => "fixed-addresses",
             Probe::Wait => "wait",
         }
     }
@@ -75,6 +79,7 @@ pub(super) fn perform(args: &[OsString]) -> io::Result<()> {
         }
         Probe::FuseMount => mount_fuse(folder),
         Probe::Seccomp => sys::install_allowing_filter(),
+        Probe::FixedAddresses => sys::fix_addresses(),
         Probe::Wait => io::stdin().read_to_end(&mut Vec::new()).map(|_| ()),
     }
 }

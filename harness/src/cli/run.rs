@@ -44,12 +44,18 @@ pub(super) struct Done {
     pub repeats: u32,
     /// The engine that ran it, if one did.
     pub engine: Option<&'static str>,
+    /// What every run of that engine lacks here.
+    pub caveats: Vec<String>,
 }
 
 impl Done {
+    fn of(verdict: Verdict, history: Option<History>, wall: Duration) -> Done {
+        Done { verdict, history, wall, repeats: 0, engine: None, caveats: Vec::new() }
+    }
+
     fn without_run(outcome: Outcome, reason: impl Into<String>) -> Done {
         let verdict = Verdict { outcome, reason: Some(reason.into()), findings: Vec::new() };
-        Done { verdict, history: None, wall: Duration::ZERO, repeats: 0, engine: None }
+        Done::of(verdict, None, Duration::ZERO)
     }
 }
 
@@ -156,13 +162,14 @@ impl Bench<'_> {
         let workers = self.workers();
         let setting = Setting {
             engine: self.engines.name(),
+            files_on: &self.engines.file_system(self.args.scratch.as_deref()),
             seed: self.args.seed,
             seeds: self.args.seeds.get(),
             workers,
             out: self.out,
             format: self.args.format,
             paint,
-            scratch: self.args.scratch.as_deref(),
+            caveats: self.engines.caveats(),
         };
         let mut presenter = Presenter::begin(self.catalog, setting);
         let progress = Progress::over(cases.len());
@@ -282,15 +289,13 @@ impl Bench<'_> {
             Ok(engine) => engine,
             Err(reason) => return Done::without_run(Outcome::Skipped, reason),
         };
-        if self.args.verify && !engine.repeats_exactly() {
-            let why = format!(
-                "only the {} engine can run it, which no --verify can repeat",
-                engine.name()
-            );
+        if let Some(why) = engine.cannot_repeat().filter(|_| self.args.verify) {
+            let why =
+                format!("--verify cannot repeat a run of the {} engine: {why}", engine.name());
             return Done::without_run(Outcome::Skipped, why);
         }
         let done = self.carry_out(engine, trial, worker, subject);
-        Done { engine: Some(engine.name()), ..done }
+        Done { engine: Some(engine.name()), caveats: engine.caveats().to_vec(), ..done }
     }
 
     /// Runs a trial; again, within a bound, if the machine was too slow for real time: such a run
@@ -330,7 +335,7 @@ impl Bench<'_> {
         match ran {
             Ok(history) => {
                 let verdict = check::judge(trial, &history, &outdir::today());
-                Done { verdict, history: Some(history), wall, repeats: 0, engine: None }
+                Done::of(verdict, Some(history), wall)
             }
             Err(EngineError::Interrupted) => {
                 Done { wall, ..Done::without_run(Outcome::Inconclusive, "interrupted") }

@@ -53,3 +53,13 @@ pub(super) fn install_allowing_filter() -> io::Result<()> {
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Switches address space randomization off for what this process executes (personality(2)).
+pub(super) fn fix_addresses() -> io::Result<()> {
+    let flag = libc::c_ulong::try_from(libc::ADDR_NO_RANDOMIZE).map_err(io::Error::other)?;
+    // SAFETY: personality takes a number and touches no memory.
+    match unsafe { libc::personality(flag) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}

@@ -3,20 +3,23 @@
 //! A process cannot move itself into a new PID namespace, only its children (unshare(2)), hence
 //! this one. The supervisor dies with the anchor, the anchor with the harness, and everything in
 //! the PID namespace with the supervisor (pid_namespaces(7)), its mounts with the last process.
+//! Where no namespaces can be made, the module `bare` takes its place.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode};
 
 use rustix::process::{Signal, getgid, getuid, set_parent_process_death_signal};
 use rustix::thread::{
     UnshareFlags, capabilities, configure_capability_in_ambient_set, set_capabilities,
 };
 
+use super::footing::Footing;
 use super::inner::report_and_fail;
 use super::wire::Line;
-use super::{EngineError, sys};
+use super::{EngineError, bare, sys};
 
 /// Makes the namespaces that hold a run. `user_namespace` is for want of root.
 fn make_namespaces(user_namespace: bool) -> Result<(), EngineError> {
@@ -49,23 +52,32 @@ fn make_namespaces(user_namespace: bool) -> Result<(), EngineError> {
 
 /// A user who is not root in the namespace loses the namespace's capabilities at the next exec,
 /// but for the ambient ones (capabilities(7)). The roles drop them before they run.
-fn keep_capabilities() -> rustix::io::Result<()> {
+pub(super) fn keep_capabilities() -> rustix::io::Result<()> {
     let mut sets = capabilities(None)?;
     sets.inheritable = sets.permitted;
     set_capabilities(None, sets)?;
     sets.permitted.iter().try_for_each(|one| configure_capability_in_ambient_set(one, true))
 }
 
-fn step<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> EngineError {
+pub(super) fn step<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> EngineError {
     let what = what.to_owned();
     move |source| EngineError::Step { what, source: source.into() }
 }
 
-/// `__anchor TASK [user]`: standard input and output are passed on to the supervisor `__TASK`.
+/// `__anchor TASK FOOTING [USER] [FOLDER]`: standard input and output are passed on to the
+/// supervisor `__TASK`. Without namespaces, USER is whom it becomes and FOLDER what is removed at
+/// the end; `-` for neither.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
-    let task = arguments.first().map(|word| word.to_string_lossy().into_owned());
-    let user_namespace = arguments.iter().any(|word| word == "user");
-    match anchor(&task.unwrap_or_default(), user_namespace) {
+    let argument = |place: usize| arguments.get(place).filter(|word| *word != "-");
+    let task = argument(0).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let footing = argument(1).and_then(|word| word.to_str()).unwrap_or_default();
+    let ended = if footing == Footing::Bare.word() {
+        let user = argument(2).and_then(|word| word.to_str()?.parse().ok());
+        bare::anchor(&task, user, argument(3).map(Path::new))
+    } else {
+        anchor(&task, footing == Footing::UserNamespace.word())
+    };
+    match ended {
         Ok(code) => code,
         Err(error) => report_and_fail(&error),
     }
@@ -78,13 +90,18 @@ fn anchor(task: &str, user_namespace: bool) -> Result<ExitCode, EngineError> {
     command.arg(format!("__{task}"));
     sys::die_with_parent(&mut command);
     let mut cell = command.spawn().map_err(step("start the run's supervisor"))?;
-    let pid = i32::try_from(cell.id()).expect("Linux pids are below 2^22");
-    // The supervisor writes nothing before it has read its job, and the harness sends that only
-    // after this line, so the two cannot mix.
-    let line = serde_json::to_string(&Line::Cell(pid)).expect("a number has a JSON form");
-    println_now(&line).map_err(step("write to the harness"))?;
+    announce(&cell)?;
     let status = cell.wait().map_err(step("wait for the run's supervisor"))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tells the harness which process is the supervisor.
+pub(super) fn announce(cell: &Child) -> Result<(), EngineError> {
+    let pid = i32::try_from(cell.id()).expect("Linux pids are below 2^22");
+    // One short write stays in one piece, whatever the supervisor writes meanwhile (pipe(7),
+    // PIPE_BUF).
+    let line = serde_json::to_string(&Line::Cell(pid)).expect("a number has a JSON form");
+    println_now(&line).map_err(step("write to the harness"))
 }
 
 fn println_now(line: &str) -> io::Result<()> {

@@ -1,7 +1,11 @@
 //! What a role is started with: its program, arguments and environment, the same on every engine.
 
+use std::io;
 use std::path::Path;
 use std::process::Command;
+
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::ground::Ground;
 use crate::plan::{Part, Places, Plan};
@@ -21,6 +25,16 @@ pub(crate) struct Casting<'a> {
 pub(crate) struct Identity {
     pub(crate) user: u32,
     pub(crate) group: u32,
+}
+
+impl Identity {
+    /// Makes this process that user's, and gives up the rights of root.
+    pub(crate) fn assume(self) -> io::Result<()> {
+        set_thread_groups(&[])?;
+        let (gid, uid) = (Gid::from_raw(self.group), Uid::from_raw(self.user));
+        set_thread_res_gid(gid, gid, gid)?;
+        Ok(set_thread_res_uid(uid, uid, uid)?)
+    }
 }
 
 impl Casting<'_> {
@@ -65,7 +79,8 @@ impl Casting<'_> {
         let mut path = vec![ground.bin()];
         path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
         command.env("PATH", std::env::join_paths(path).expect("they came from a PATH"));
-        if user.is_some() {
+        // The supervisor of a run without namespaces may have become another user.
+        if user.is_some() || ground.is_bare() {
             command.env("HOME", ground.home());
         }
         command.env("TMPDIR", ground.home());

@@ -14,18 +14,21 @@
 //!
 //! `BASE` is an existing folder that nothing needed lies below, `/dev/shm` as a rule: the
 //! namespace then vanishes without leaving even an empty folder behind.
+//!
+//! Without namespaces nothing is mounted, and everybody may look: `BASE` is a folder made for the
+//! run, `deadbeat/bin/deadbeat` a symbolic link, and the backing is `deadbeat/run` itself.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use super::EngineError;
 use super::wire::Job;
+use super::{EngineError, bare};
 
 /// Where the run's own tmpfs can be mounted: the first that nothing needed lies below.
 const BASES: &[&str] = &["/dev/shm", "/mnt", "/media", "/srv", "/opt", "/sys/fs/fuse/connections"];
@@ -47,6 +50,7 @@ pub(crate) struct Ground {
     backing: PathBuf,
     subject: PathBuf,
     own_space: bool,
+    is_bare: bool,
 }
 
 fn step<E: Into<io::Error>>(what: String) -> impl FnOnce(E) -> EngineError {
@@ -56,6 +60,9 @@ fn step<E: Into<io::Error>>(what: String) -> impl FnOnce(E) -> EngineError {
 impl Ground {
     /// Mounts everything but the fault mounts. The caller is init of new namespaces.
     pub(crate) fn lay(job: &Job) -> Result<Ground, EngineError> {
+        if job.footing.is_bare() {
+            return Ground::lay_bare(job);
+        }
         rustix::mount::mount_change(
             "/",
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
@@ -70,6 +77,7 @@ impl Ground {
             backing: base.join("backing"),
             subject: job.subject.clone(),
             own_space: job.scratch.is_none(),
+            is_bare: false,
             base,
         };
         for folder in ["deadbeat", "deadbeat/bin", "deadbeat/home", "deadbeat/run", "backing"] {
@@ -83,6 +91,36 @@ impl Ground {
             let home = ground.home();
             give_to(&home, job, user)?;
         }
+        Ok(ground)
+    }
+
+    /// The same without a single mount: folders, a symbolic link and, if need be, a copy.
+    fn lay_bare(job: &Job) -> Result<Ground, EngineError> {
+        let base = job.scratch.clone().expect("a run without namespaces has a folder");
+        // We may have rights that the roles do not have: they would fail where we do not.
+        let user = rustix::process::geteuid().as_raw();
+        if !is_reachable(&base, user) {
+            let why = format!("user {user}, as whom the roles run, cannot reach it");
+            return Err(step(format!("use {}", base.display()))(io::Error::other(why)));
+        }
+        let mut ground = Ground {
+            backing: base.join("deadbeat/run"),
+            subject: job.subject.clone(),
+            own_space: false,
+            is_bare: true,
+            base,
+        };
+        for folder in ["deadbeat", "deadbeat/bin", "deadbeat/home", "deadbeat/run"] {
+            let path = ground.base.join(folder);
+            fs::create_dir(&path).map_err(step(format!("mkdir {}", path.display())))?;
+        }
+        let seat = ground.bin().join("deadbeat");
+        symlink(&job.deadbeat, &seat).map_err(step(format!("link {}", seat.display())))?;
+        if !is_reachable(&job.subject, user) {
+            ground.subject = ground.base.join("deadbeat/subject");
+            bare::copy_subject(&job.subject, &ground.subject)?;
+        }
+        ground.lay_dir()?;
         Ok(ground)
     }
 
@@ -125,14 +163,32 @@ impl Ground {
             let inodes = space.inodes.unwrap_or(SPACE_INODES).saturating_add(3);
             mount_tmpfs(&self.backing, &format!("mode=0755,size={bytes},nr_inodes={inodes}"))?;
         }
+        self.lay_dir()?;
+        if let Some(user) = job.user {
+            give_to(&self.dir_on_backing(), job, user)?;
+        }
+        Ok(())
+    }
+
+    fn lay_dir(&self) -> Result<(), EngineError> {
         let dir = self.dir_on_backing();
         fs::create_dir(&dir).map_err(step(format!("mkdir {}", dir.display())))?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))
-            .map_err(step(format!("chmod {}", dir.display())))?;
-        if let Some(user) = job.user {
-            give_to(&dir, job, user)?;
+            .map_err(step(format!("chmod {}", dir.display())))
+    }
+
+    /// Shows the roles the backing as it is, with no fault mount between.
+    pub(crate) fn show_backing(&self) -> Result<(), EngineError> {
+        if self.is_bare {
+            return Ok(());
         }
-        Ok(())
+        rustix::mount::mount_bind(&self.backing, self.mount_point())
+            .map_err(step("bind the lock directory".to_owned()))
+    }
+
+    /// Whether nothing is mounted, since there is no namespace to do it in.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.is_bare
     }
 
     /// The folder whose first entry in PATH is `deadbeat`.

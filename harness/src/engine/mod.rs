@@ -14,10 +14,12 @@
 
 pub mod agenda;
 mod anchor;
+mod bare;
 mod casting;
 mod court;
 mod deeds;
 pub mod exceptions;
+mod footing;
 pub mod fuse;
 mod ground;
 mod inner;
@@ -46,7 +48,7 @@ use crate::plan::Trial;
 pub fn inner(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
     match name {
         "__anchor" => Some(anchor::main(arguments)),
-        _ => fuse::inner(name, arguments).or_else(|| trace::inner(name)),
+        _ => fuse::inner(name, arguments).or_else(|| trace::inner(name, arguments)),
     }
 }
 
@@ -55,9 +57,20 @@ pub trait Engine: Send + Sync {
     /// Its name in flags and reports.
     fn name(&self) -> &'static str;
 
-    /// Whether the same plan always gives the same history.
-    fn repeats_exactly(&self) -> bool {
-        false
+    /// Why the same plan does not always give the same history, if so.
+    fn cannot_repeat(&self) -> Option<String> {
+        Some("its time is real".to_owned())
+    }
+
+    /// What every run of this engine lacks here, for whoever reads a verdict.
+    fn caveats(&self) -> &[String] {
+        &[]
+    }
+
+    /// The name of the file system that runs lie on; `scratch` is where they are to, if somebody
+    /// said so.
+    fn file_system(&self, scratch: Option<&Path>) -> String {
+        file_system_of(scratch)
     }
 
     /// Why this trial cannot be run by this engine, on this machine, by this user; `scratch` is

@@ -2,13 +2,16 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::footing::{Footing, bare_refuses};
 use super::scratch::scratch_folder;
 use super::wire::{Job, Line};
 use super::{EngineError, Stage, Stop, sys};
@@ -31,13 +34,38 @@ pub const DEFAULT_USER: u32 = 65534;
 pub(crate) struct Host {
     program: PathBuf,
     is_root: bool,
+    footing: Footing,
+    /// Whether a supervisor without namespaces reaches files whatever their modes are.
+    overrides_modes: bool,
     cpus: Vec<usize>,
 }
 
 impl Host {
     /// `program` is deadbeat, with the inner commands that a run consists of.
     pub(crate) fn new(program: PathBuf) -> Host {
-        Host { program, is_root: rustix::process::geteuid().is_root(), cpus: allowed_cpus() }
+        let is_root = rustix::process::geteuid().is_root();
+        let footing = if is_root { Footing::Root } else { Footing::UserNamespace };
+        Host { program, is_root, footing, overrides_modes: true, cpus: allowed_cpus() }
+    }
+
+    /// The same where no namespaces can be made.
+    pub(crate) fn bare(self) -> Host {
+        Host { footing: Footing::Bare, ..self }
+    }
+
+    /// It turned out that modes of files stop the supervisor.
+    pub(crate) fn is_stopped_by_modes(&mut self) {
+        self.overrides_modes = false;
+    }
+
+    /// The deadbeat program.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Whether runs are in no namespace.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.footing.is_bare()
     }
 
     /// Whether the user may do everything here.
@@ -45,17 +73,26 @@ impl Host {
         self.is_root
     }
 
-    /// The process above a run's supervisor, which is to do `task`.
-    fn anchor(&self, task: &str) -> Command {
+    /// Whom the supervisor becomes: without CAP_SYS_PTRACE it can trace nobody else's processes.
+    fn bare_user(&self, plan: Option<&Plan>) -> Option<u32> {
+        let wanted = plan.and_then(|plan| plan.world.user).unwrap_or(DEFAULT_USER);
+        (self.is_bare() && self.is_root).then_some(wanted)
+    }
+
+    /// The process above a run's supervisor, which is to do `task`; without namespaces as `user`,
+    /// and `folder` goes with it.
+    fn anchor(&self, task: &str, user: Option<u32>, folder: Option<&Path>) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["__anchor", task]);
-        if !self.is_root {
-            command.arg("user");
-        }
+        command.args(["__anchor", task, self.footing.word()]);
+        command.arg(user.map_or_else(|| "-".to_owned(), |user| user.to_string()));
+        command.arg(folder.unwrap_or(Path::new("-")));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Its own process group: Ctrl-C in the terminal is for the harness, which tears down.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        sys::die_with_parent(&mut command);
+        // Without namespaces it has to clear up when we are gone, which closes its input.
+        if !self.is_bare() {
+            sys::die_with_parent(&mut command);
+        }
         command
     }
 
@@ -65,16 +102,20 @@ impl Host {
     /// # Errors
     /// The anchor could not be started.
     pub(crate) fn try_task(&self, task: &str) -> Result<(Vec<u8>, String), String> {
-        let output =
-            self.anchor(task).stdin(Stdio::null()).output().map_err(|error| {
-                format!("{} cannot be started: {error}", self.program.display())
-            })?;
+        let mut anchor = self.anchor(task, self.bare_user(None), None);
+        let output = anchor
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("{} cannot be started: {error}", self.program.display()))?;
         let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Ok((output.stdout, text))
     }
 
     /// What of a plan no engine can do on this machine, for this user.
     pub(crate) fn refuses(&self, plan: &Plan, scratch: Option<&Path>) -> Option<String> {
+        if let Some(why) = bare_refuses(plan, self.overrides_modes).filter(|_| self.is_bare()) {
+            return Some(why);
+        }
         for act in &plan.events {
             match &act.what {
                 Deed::Chown(..) | Deed::Immutable(_) if !self.is_root => {
@@ -95,6 +136,12 @@ impl Host {
         None
     }
 
+    /// Where run folders are made, if not on a tmpfs that is mounted for each run.
+    pub(crate) fn run_folders(&self, scratch: Option<&Path>) -> Option<PathBuf> {
+        let own = || self.is_bare().then(shared_folder);
+        scratch.map(Path::to_path_buf).or_else(own)
+    }
+
     /// Carries the trial out by the supervisor named `task`.
     pub(crate) fn run(
         &self,
@@ -103,20 +150,39 @@ impl Host {
         stage: &Stage,
         stop: &Stop,
     ) -> Result<History, EngineError> {
-        let scratch = stage.scratch.as_deref().map(scratch_folder).transpose()?;
+        let parent = self.run_folders(stage.scratch.as_deref());
+        let scratch = parent.as_deref().map(scratch_folder).transpose()?;
+        let bare_user = self.bare_user(Some(&trial.plan));
+        let folder = scratch.as_ref().map(|dir| dir.path().to_path_buf());
+        if let (Some(user), Some(folder)) = (bare_user, &folder) {
+            chown(folder, Some(user), Some(user)).map_err(|source| EngineError::Step {
+                what: format!("give {} to user {user}", folder.display()),
+                source,
+            })?;
+        }
         let job = Job {
             plan: trial.plan.clone(),
             subject: stage.subject.clone(),
             deadbeat: self.program.clone(),
-            scratch: scratch.as_ref().map(|dir| dir.path().to_path_buf()),
-            user: self.is_root.then(|| trial.plan.world.user.unwrap_or(DEFAULT_USER)),
+            scratch: folder.clone(),
+            user: (self.footing == Footing::Root)
+                .then(|| trial.plan.world.user.unwrap_or(DEFAULT_USER)),
             cpu: self.cpus.get(stage.worker % self.cpus.len().max(1)).copied(),
-            user_namespace: !self.is_root,
+            footing: self.footing,
         };
-        let mut run = Supervised::start(self.anchor(task), &job)?;
+        let mut run = Supervised::start(self.anchor(task, bare_user, folder.as_deref()), &job)?;
         let wall = Duration::from(trial.plan.bounds.wall + SLACK);
         run.follow(Instant::now() + wall, stop)
     }
+}
+
+/// A folder that everybody has: in memory, where programs may be run from it.
+fn shared_folder() -> PathBuf {
+    let shm = Path::new("/dev/shm");
+    let is_usable = access(shm, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+        && rustix::fs::statvfs(shm)
+            .is_ok_and(|it| !it.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC));
+    if is_usable { shm.to_path_buf() } else { std::env::temp_dir() }
 }
 
 fn allowed_cpus() -> Vec<usize> {
@@ -269,7 +335,7 @@ mod tests {
     #[test]
     fn users_of_their_own_need_root() {
         let mut plan = handmade::trial("family/name").plan;
-        let host = |is_root| Host { program: PathBuf::new(), is_root, cpus: Vec::new() };
+        let host = |is_root| Host { is_root, ..Host::new(PathBuf::new()) };
         assert_eq!(host(false).refuses(&plan, None), None);
         plan.world.users.insert(Role::Holder, 1000);
         assert_eq!(host(false).refuses(&plan, None), Some("`[world] users` needs root".to_owned()));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::footing::Footing;
 use crate::history::Event;
 use crate::plan::Plan;
 
@@ -19,14 +20,15 @@ pub(crate) struct Job {
     pub(crate) subject: PathBuf,
     /// The deadbeat program.
     pub(crate) deadbeat: PathBuf,
-    /// A folder on the file system under test, made for this run; `None`: a tmpfs.
+    /// A folder on the file system under test, made for this run; `None`: a tmpfs. There is one
+    /// always where there are no namespaces.
     pub(crate) scratch: Option<PathBuf>,
     /// Roles run as this user and group; `None`: as the user who runs deadbeat.
     pub(crate) user: Option<u32>,
     /// The cpu that everything is pinned to.
     pub(crate) cpu: Option<usize>,
-    /// Whether a user namespace is needed, for want of root.
-    pub(crate) user_namespace: bool,
+    /// How far the run is apart from the machine.
+    pub(crate) footing: Footing,
 }
 
 /// One line from the supervisor.

@@ -98,7 +98,8 @@ pub struct CaseResult {
     pub events: Vec<EventResult>,
     /// What the roles said.
     pub witness: Vec<WitnessResult>,
-    /// What a reader should know: errnos that no local file system gives there, and the like.
+    /// What a reader should know: errnos that no local file system gives there, what the engine
+    /// lacks on this machine, and the like.
     pub warnings: Vec<String>,
     /// How many runs before this one proved nothing, because the machine was too slow.
     pub repeats: u32,
@@ -159,6 +160,8 @@ pub struct CaseParts<'a> {
     pub history: Option<&'a History>,
     /// What it came to.
     pub verdict: &'a Verdict,
+    /// What every run of the engine lacks here.
+    pub caveats: &'a [String],
     /// How many runs before it proved nothing.
     pub repeats: u32,
     /// How long it took.
@@ -189,6 +192,7 @@ impl CaseResult {
         };
         let faults = plan.map(|plan| plan.faults.iter().map(|rule| rule.number));
         let events = plan.map(|plan| plan.events.iter().map(|act| act.number));
+        let warnings = parts.trial.iter().flat_map(|trial| &trial.warnings);
         CaseResult {
             scenario: parts.scenario.to_owned(),
             subject: parts.subject.to_owned(),
@@ -208,7 +212,7 @@ impl CaseResult {
                 .map(|event| EventResult { event, done: done(event) })
                 .collect(),
             witness: witness(history),
-            warnings: parts.trial.map(|trial| trial.warnings.clone()).unwrap_or_default(),
+            warnings: warnings.chain(parts.caveats.iter()).cloned().collect(),
             repeats: parts.repeats,
             virtual_ms: history.events.last().map_or(0.0, |event| event.at.as_ms_f64()),
             wall_ms: parts.wall.as_ms_f64(),
@@ -322,6 +326,7 @@ pub(super) mod tests {
             trial: Some(&script.trial),
             history: Some(&history),
             verdict: &verdict,
+            caveats: &[],
             repeats: 0,
             wall: Nanos::from_ms(61),
             replay: "deadbeat run family/name",

@@ -281,6 +281,7 @@ mod tests {
             trial: Some(&script.trial),
             history: Some(&history),
             verdict: &verdict,
+            caveats: &[],
             repeats: 0,
             wall: Nanos::from_ms(7100),
             replay: "deadbeat run family/name --subject lock --engine fuse --seed 0",

@@ -4,6 +4,8 @@
 //! foreign ABI                      -> ENOSYS
 //! io_uring, timers we cannot run   -> TRACE      (answered with ENOSYS: programs fall back)
 //! sched_setaffinity                -> 0, ignored (everything shares one cpu)
+//! kill of everybody, no namespace  -> EPERM
+//! uname, no namespace              -> TRACE
 //! paths, descriptors, clocks, fork -> TRACE
 //! waits                            -> TRACE where they have a time limit
 //! everything else                  -> ALLOW
@@ -17,6 +19,7 @@
 use libc::sock_filter;
 
 use super::arch_x86_64::{AUDIT_ARCH, Regs, X32_BIT};
+use crate::engine::footing::Footing;
 
 const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_TRACE: u32 = 0x7ff0_0000;
@@ -202,8 +205,12 @@ const fn low_half(argument: u32) -> u32 {
 }
 
 /// The filter of a run.
-pub(crate) fn program() -> Vec<sock_filter> {
+pub(crate) fn program(footing: Footing) -> Vec<sock_filter> {
     let mut code = beginning();
+    if footing.is_bare() {
+        spare_the_machine(&mut code);
+        answer(&mut code, libc::SYS_uname, RET_TRACE);
+    }
     for nr in UNSEEN.iter().chain(UNSUPPORTED) {
         answer(&mut code, *nr, RET_TRACE);
     }
@@ -285,6 +292,18 @@ fn beginning() -> Vec<sock_filter> {
         jump(JUMP_AT_LEAST, X32_BIT, 0, 1),
         statement(RETURN, RET_ERRNO | libc::ENOSYS as u32),
     ]
+}
+
+/// Without a PID namespace, "everybody" (kill(2), pid -1) would be everybody of the user, us
+/// included: refused as by a kernel that lets the caller signal nobody.
+fn spare_the_machine(code: &mut Vec<sock_filter>) {
+    code.extend([
+        jump(JUMP_EQUAL, libc::SYS_kill as u32, 0, 4),
+        statement(LOAD, low_half(0)),
+        jump(JUMP_EQUAL, u32::MAX, 0, 1),
+        statement(RETURN, RET_ERRNO | libc::EPERM as u32),
+        statement(LOAD, NR),
+    ]);
 }
 
 fn answer(code: &mut Vec<sock_filter>, nr: i64, ret: u32) {

@@ -209,7 +209,7 @@ fn prepare(casting: &Casting<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()
     rustix::stdio::dup2_stderr(err)?;
     worlds::enter(casting.plan.world.pids)?;
     std::env::set_current_dir(casting.ground.subject())?;
-    if casting.plan.world.separate_hostname {
+    if casting.plan.world.separate_hostname && !casting.ground.is_bare() {
         crate::engine::sys::unshare(rustix::thread::UnshareFlags::NEWUTS)?;
         rustix::system::sethostname(casting.part.role.to_string().as_bytes())?;
     }
@@ -219,7 +219,7 @@ fn prepare(casting: &Casting<'_>, out: &OwnedFd, err: &OwnedFd) -> io::Result<()
     if let Some(identity) = casting.identity() {
         // No RLIMIT_NPROC: that counts a user's processes over the whole machine, so one run would
         // fail because of another. The supervisor stops every new process, and counts.
-        worlds::become_user(identity)?;
+        identity.assume()?;
     }
     // In a user namespace this is what takes the role's capabilities away, at the exec.
     rustix::thread::clear_ambient_capability_set()?;

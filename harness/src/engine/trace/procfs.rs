@@ -69,6 +69,8 @@ enum Named {
 enum Teller {
     Uptime,
     Machine,
+    /// No time, but looked after in the same way.
+    HostName,
     /// A process, and one of its threads.
     Task(Named, Option<Named>),
 }
@@ -84,6 +86,7 @@ fn teller(path: &Path) -> Option<Teller> {
     match parts?[..] {
         ["uptime"] => Some(Teller::Uptime),
         ["stat"] => Some(Teller::Machine),
+        ["sys", "kernel", "hostname"] => Some(Teller::HostName),
         ["self", "stat"] => Some(Teller::Task(Named::Itself, None)),
         ["thread-self", "stat"] => Some(Teller::Task(Named::Itself, Some(Named::Itself))),
         ["self", "task", thread, "stat"] => {
@@ -216,6 +219,7 @@ impl Supervisor<'_> {
         };
         match teller(&path)? {
             Teller::Uptime => Some(uptime(up)),
+            Teller::HostName => self.shown_host_name(role).map(|name| format!("{name}\n")),
             Teller::Machine => {
                 let real = self.court.world.clock.shows(Domain::Real, role);
                 Some(with_boot(&read("stat".into())?, real.saturating_sub(up).as_secs()))

@@ -67,8 +67,9 @@ impl Stir {
             is_great: true,
             shares_memory: false,
             fears_deaths: false,
-            // The init of the run waits for us.
-            knows_places: thread::tells_places(1),
+            // Our parent waits for us.
+            knows_places: rustix::process::getppid()
+                .is_some_and(|parent| thread::tells_places(parent.as_raw_nonzero().get())),
             quiet_at: 0,
             still_at: None,
         }

@@ -194,6 +194,7 @@ impl Supervisor<'_> {
             }
             libc::SYS_getrandom => self.give_random(stopped, regs, 0),
             libc::SYS_sysinfo | libc::SYS_times => self.tell_time(stopped, regs),
+            libc::SYS_uname => self.tell_host_name(stopped, regs),
             libc::SYS_nanosleep
             | libc::SYS_clock_nanosleep
             | libc::SYS_poll

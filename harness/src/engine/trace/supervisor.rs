@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::attributes::Clients;
 use super::clock::{Clock, Domain};
@@ -121,11 +122,15 @@ fn step(what: &str) -> impl FnOnce(io::Error) -> EngineError {
 /// supervisor: the roles' parent must not be pid 1, which programs take for a sign that they are
 /// orphans. Whoever of these dies, the kernel kills everything below.
 pub(crate) fn init() -> ExitCode {
-    let child = sys::fork(|| match run() {
-        Ok(()) => 0,
-        Err(error) => {
-            report_and_fail(&error);
-            1
+    let child = sys::fork(|| {
+        // Where no namespace goes with its init. Without it the end of our input would do.
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+        match run() {
+            Ok(()) => 0,
+            Err(error) => {
+                report_and_fail(&error);
+                1
+            }
         }
     });
     match child {
@@ -138,8 +143,7 @@ pub(crate) fn init() -> ExitCode {
 fn run() -> Result<(), EngineError> {
     let job = read_job()?;
     let ground = Ground::lay(&job)?;
-    rustix::mount::mount_bind(ground.backing(), ground.mount_point())
-        .map_err(|errno| step("bind the lock directory")(errno.into()))?;
+    ground.show_backing()?;
     make_witness(&ground).map_err(step("create the witness"))?;
     if let Some(cpu) = job.cpu {
         pin(cpu);
@@ -173,7 +177,7 @@ fn run() -> Result<(), EngineError> {
         noted: BTreeSet::new(),
         clients: Clients::new(&job.plan.world.files),
         order: Random::new(job.plan.seed, 0),
-        filter: filter::program(),
+        filter: filter::program(job.footing),
         processes: BTreeMap::new(),
         pins: BTreeMap::new(),
         vdso: Vdso::of_this_kernel().ok(),

@@ -423,15 +423,17 @@ pub(crate) fn install_filter(filter: &[libc::sock_filter]) -> io::Result<()> {
 
 /// Lets the programs of this process lie at the same addresses in every run: some mix addresses
 /// into their random numbers. A refusal (seccomp in a container) only costs equal histories.
-pub(crate) fn fix_addresses() {
+/// Gives whether the kernel agreed.
+pub(crate) fn fix_addresses() -> bool {
     let now: libc::c_ulong = 0xffff_ffff;
     // SAFETY: personality takes a number; this one only asks for the current value.
     let current = unsafe { libc::personality(now) };
-    if current >= 0 {
-        let flags = current as libc::c_ulong | libc::ADDR_NO_RANDOMIZE as libc::c_ulong;
-        // SAFETY: personality takes a number, and affects only later calls of exec.
-        unsafe { libc::personality(flags) };
+    if current < 0 {
+        return false;
     }
+    let flags = current as libc::c_ulong | libc::ADDR_NO_RANDOMIZE as libc::c_ulong;
+    // SAFETY: personality takes a number, and affects only later calls of exec.
+    unsafe { libc::personality(flags) >= 0 }
 }
 
 /// How much cpu time a thread has used (proc_pid_schedstat: its first number); none if it is gone.

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use rustix::event::pause;
 use rustix::mount::{MountFlags, mount};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Gid, Pid, PidfdFlags, Uid, getpid, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 
 use super::clock::Domain;
@@ -220,14 +220,6 @@ pub(crate) fn enter(pids: Pids) -> io::Result<()> {
     Ok(mount("proc", "/proc", "proc", flags, None)?)
 }
 
-/// Gives up the rights of root for those of a user.
-pub(crate) fn become_user(identity: Identity) -> io::Result<()> {
-    rustix::thread::set_thread_groups(&[])?;
-    let (gid, uid) = (Gid::from_raw(identity.group), Uid::from_raw(identity.user));
-    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-    Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
-}
-
 /// Makes a process in a new namespace that has an init, and this number there. Its parent is us,
 /// outside: it reads as 0, as for a program that was sent into a container.
 fn fork_apart(number: i32, body: &dyn Fn() -> i32) -> io::Result<i32> {
@@ -251,7 +243,7 @@ fn take_number(number: i32, user: Option<u32>, has_left: bool) -> io::Result<Opt
     let begun = Instant::now();
     loop {
         let identity = user.map(|user| Identity { user, group: user });
-        let made = idler(Place::Numbered(&[number]), || identity.map_or(Ok(()), become_user));
+        let made = idler(Place::Numbered(&[number]), || identity.map_or(Ok(()), Identity::assume));
         match made {
             Ok(pid) => return Ok(Some(pid)),
             Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
