@@ -5,9 +5,12 @@ mod support;
 
 use deadbeat::handmade::{CONTENDER, HOLDER};
 use deadbeat::history::{History, What};
-use deadbeat::plan::{Part, Trial};
+use deadbeat::plan::{Part, Pids, Trial};
+use deadbeat::time::Nanos;
 
-use support::{compiled, guest, is_missing, no_trouble, output, repeats, run, trial};
+use support::{
+    compiled, guest, is_missing, no_trouble, output, repeats, run, running, script, trial,
+};
 
 /// How many repeats there are by default, for each seed.
 const REPEATS: usize = 6;
@@ -89,4 +92,30 @@ fn histories_of_threads_that_draw_at_once_are_the_same() {
 #[test]
 fn histories_of_sh_are_the_same() {
     expect_the_same(&["/bin/sh", &guest("pool.sh")]);
+}
+
+/// Runs take place in the same namespaces, one after the other, and none can tell what was before.
+#[test]
+fn a_run_is_the_same_whatever_ran_before_it() {
+    let case =
+        script("sh -c 'echo $$'; mkdir a; (sleep 2; date >b; echo $(sh -c 'echo $$')) & wait");
+    let first = run(&case);
+    no_trouble(&first);
+    let marker = format!("42424{}", std::process::id());
+    let mut bomb = script(&format!("b() {{ sleep {marker} & b | b & }}; b"));
+    bomb.plan.bounds.processes = 60;
+    let left = script(&format!("trap '' TERM HUP; (setsid sleep {marker} &) & mkdir c"));
+    let mut endless = script(&format!("sleep {marker}"));
+    endless.plan.bounds.wall = Nanos::from_ms(10_000);
+    let mut apart = script("mkdir d");
+    apart.plan.world.pids = Pids::Separate;
+    let before =
+        [(bomb, "a bomb"), (left, "an orphan"), (endless, "no end"), (apart, "an init of its own")];
+    for (before, what) in before {
+        run(&before);
+        assert_eq!(running(&marker), 0, "{what}");
+        assert_eq!(lines(&run(&case)), lines(&first), "{what}");
+    }
+    let elsewhere = std::thread::spawn(move || run(&case)).join().expect("it runs there as well");
+    assert_eq!(lines(&elsewhere), lines(&first), "in namespaces of its own");
 }

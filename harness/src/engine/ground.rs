@@ -57,20 +57,22 @@ fn step<E: Into<io::Error>>(what: String) -> impl FnOnce(E) -> EngineError {
     move |source| EngineError::Step { what, source: source.into() }
 }
 
+/// What the init of new PID and mount namespaces does first: no mount of theirs is seen outside,
+/// and `/proc` tells of their processes.
+pub(crate) fn enter_namespaces() -> Result<(), EngineError> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(step("make mounts private".to_owned()))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("proc", "/proc", "proc", flags, None)
+        .map_err(step("mount proc on /proc".to_owned()))
+}
+
 impl Ground {
-    /// Mounts everything but the fault mounts. The caller is init of new namespaces.
+    /// Mounts everything but the fault mounts, in a mount namespace of the run's own.
     pub(crate) fn lay(job: &Job) -> Result<Ground, EngineError> {
         if job.footing.is_bare() {
             return Ground::lay_bare(job);
         }
-        rustix::mount::mount_change(
-            "/",
-            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-        )
-        .map_err(step("make mounts private".to_owned()))?;
-        let proc_flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        rustix::mount::mount("proc", "/proc", "proc", proc_flags, None)
-            .map_err(step("mount proc on /proc".to_owned()))?;
         let base = base_for(job)?;
         mount_tmpfs(&base, "mode=0755,size=64m")?;
         let mut ground = Ground {

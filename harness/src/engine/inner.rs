@@ -11,14 +11,16 @@ use super::wire::Job;
 /// A job is a plan and some paths.
 const JOB_BYTES_MAX: u64 = 8 << 20;
 
-/// The job on standard input.
-pub(crate) fn read_job() -> Result<Job, EngineError> {
+/// The next job on standard input; `None` once the harness has closed that.
+pub(crate) fn read_job() -> Result<Option<Job>, EngineError> {
     let step = |source| EngineError::Step { what: "read the job".to_owned(), source };
     let mut line = Vec::new();
-    // Unbuffered beyond the line: what follows on standard input is only ever its end.
+    // Nothing beyond the line is lost: the harness sends the next job when this one is done.
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock()).take(JOB_BYTES_MAX);
-    input.read_until(b'\n', &mut line).map_err(step)?;
-    serde_json::from_slice(&line).map_err(|error| step(error.into()))
+    if input.read_until(b'\n', &mut line).map_err(step)? == 0 {
+        return Ok(None);
+    }
+    serde_json::from_slice(&line).map(Some).map_err(|error| step(error.into()))
 }
 
 /// The daemon and its clients on one cpu: a request then costs a tenth of what it costs across

@@ -4,7 +4,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -38,6 +40,7 @@ pub(crate) struct Host {
     /// Whether a supervisor without namespaces reaches files whatever their modes are.
     overrides_modes: bool,
     cpus: Vec<usize>,
+    idle: Mutex<Vec<Cell>>,
 }
 
 impl Host {
@@ -45,12 +48,14 @@ impl Host {
     pub(crate) fn new(program: PathBuf) -> Host {
         let is_root = rustix::process::geteuid().is_root();
         let footing = if is_root { Footing::Root } else { Footing::UserNamespace };
-        Host { program, is_root, footing, overrides_modes: true, cpus: allowed_cpus() }
+        let idle = Mutex::new(Vec::new());
+        Host { program, is_root, footing, overrides_modes: true, cpus: allowed_cpus(), idle }
     }
 
     /// The same where no namespaces can be made.
-    pub(crate) fn bare(self) -> Host {
-        Host { footing: Footing::Bare, ..self }
+    pub(crate) fn bare(mut self) -> Host {
+        self.footing = Footing::Bare;
+        self
     }
 
     /// It turned out that modes of files stop the supervisor.
@@ -170,9 +175,37 @@ impl Host {
             cpu: self.cpus.get(stage.worker % self.cpus.len().max(1)).copied(),
             footing: self.footing,
         };
-        let mut run = Supervised::start(self.anchor(task, bare_user, folder.as_deref()), &job)?;
+        let mut cell = match self.take_idle(task) {
+            Some(cell) => cell,
+            None => Cell::start(task, self.anchor(task, bare_user, folder.as_deref()))?,
+        };
+        cell.send(&job)?;
         let wall = Duration::from(trial.plan.bounds.wall + SLACK);
-        run.follow(Instant::now() + wall, stop)
+        let history = cell.follow(Instant::now() + wall, stop)?;
+        if cell.is_ready {
+            self.idle().push(cell);
+        }
+        Ok(history)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Cell>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A cell in which a run has ended well, and another can begin.
+    fn take_idle(&self, task: &str) -> Option<Cell> {
+        let here = std::thread::current().id();
+        let mut idle = self.idle();
+        let found = idle.iter().position(|cell| cell.task == task && cell.thread == here)?;
+        let mut cell = idle.swap_remove(found);
+        cell.is_alive().then_some(cell)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // All at once: the end of a namespace takes a while.
+        self.idle().iter_mut().for_each(Cell::kill);
     }
 }
 
@@ -190,41 +223,69 @@ fn allowed_cpus() -> Vec<usize> {
     (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
-/// A run in progress. Dropping it kills the run and waits until nothing of it is left.
-struct Supervised {
+/// Where runs take place, one after the other: an anchor, and what it has started. Dropping it kills
+/// a run in progress and waits until nothing of it is left.
+#[derive(Debug)]
+struct Cell {
+    task: String,
+    /// Who started it: the anchor dies with that thread, not only with the process (prctl(2),
+    /// PR_SET_PDEATHSIG), so no other may use it.
+    thread: ThreadId,
     anchor: Child,
     /// Closing it asks the supervisor to end the run.
     leash: Option<ChildStdin>,
-    cell: Option<OwnedFd>,
+    lines: Lines<ChildStdout>,
+    /// What was written to standard error.
+    words: Option<JoinHandle<String>>,
+    /// The process whose end is the end of everything in the cell.
+    init: Option<OwnedFd>,
+    /// Whether a run has ended well, and another can begin.
+    is_ready: bool,
 }
 
-impl Supervised {
-    fn start(mut command: Command, job: &Job) -> Result<Supervised, EngineError> {
-        let step = |what: &str| {
-            let what = what.to_owned();
-            move |source: io::Error| EngineError::Step { what, source }
-        };
+fn step(what: &str) -> impl FnOnce(io::Error) -> EngineError {
+    let what = what.to_owned();
+    move |source| EngineError::Step { what, source }
+}
+
+impl Cell {
+    fn start(task: &str, mut command: Command) -> Result<Cell, EngineError> {
         let mut anchor = command.spawn().map_err(step("start the run's anchor"))?;
         let leash = anchor.stdin.take();
-        let mut run = Supervised { anchor, leash, cell: None };
-        let text = serde_json::to_string(job).expect("a job has a JSON form");
-        let leash = run.leash.as_mut().expect("standard input was piped");
-        let sent = leash.write_all(text.as_bytes()).and_then(|()| leash.write_all(b"\n"));
-        sent.map_err(step("send the job to the run's supervisor"))?;
-        Ok(run)
-    }
-
-    /// Collects the history until the supervisor is done, the bound is hit or somebody stops it.
-    fn follow(&mut self, deadline: Instant, stop: &Stop) -> Result<History, EngineError> {
-        let stdout = self.anchor.stdout.take().expect("standard output was piped");
-        let mut stderr = self.anchor.stderr.take().expect("standard error was piped");
+        let stdout = anchor.stdout.take().expect("standard output was piped");
+        let mut stderr = anchor.stderr.take().expect("standard error was piped");
         let words = std::thread::spawn(move || {
             let mut text = Vec::new();
             let _ = stderr.by_ref().take(LAST_WORDS_BYTES).read_to_end(&mut text);
             let _ = io::copy(&mut stderr, &mut io::sink());
             String::from_utf8_lossy(&text).trim().to_owned()
         });
-        let mut reader = Lines { input: BufReader::with_capacity(1 << 16, stdout) };
+        Ok(Cell {
+            task: task.to_owned(),
+            thread: std::thread::current().id(),
+            anchor,
+            leash,
+            lines: Lines { input: BufReader::with_capacity(1 << 16, stdout) },
+            words: Some(words),
+            init: None,
+            is_ready: false,
+        })
+    }
+
+    fn is_alive(&mut self) -> bool {
+        matches!(self.anchor.try_wait(), Ok(None))
+    }
+
+    fn send(&mut self, job: &Job) -> Result<(), EngineError> {
+        self.is_ready = false;
+        let text = serde_json::to_string(job).expect("a job has a JSON form");
+        let leash = self.leash.as_mut().expect("it is let go only to end the last run");
+        let sent = leash.write_all(text.as_bytes()).and_then(|()| leash.write_all(b"\n"));
+        sent.map_err(step("send the job to the run's supervisor"))
+    }
+
+    /// Collects the history until the supervisor is done, the bound is hit or somebody stops it.
+    fn follow(&mut self, deadline: Instant, stop: &Stop) -> Result<History, EngineError> {
         let mut history = History::default();
         let mut deadline = deadline;
         let mut is_late = false;
@@ -236,11 +297,17 @@ impl Supervised {
                 is_late = true;
                 break;
             }
-            match reader.next(Duration::from_millis(50)) {
+            match self.lines.next(Duration::from_millis(50)) {
                 Next::Nothing => {}
                 Next::Closed => break,
-                Next::Line(Line::Cell(pid)) => self.cell = open_pidfd(pid),
+                Next::Line(Line::Cell(pid)) => self.init = open_pidfd(pid),
                 Next::Line(Line::Event(event)) => history.events.push(event),
+                Next::Line(Line::Ready) if self.leash.is_some() && is_whole(&history) => {
+                    self.is_ready = true;
+                    return Ok(history);
+                }
+                // Nothing follows but the end.
+                Next::Line(Line::Ready) => self.leash = None,
                 Next::Garbage(text) => {
                     let how = format!("it wrote no history line: {text}");
                     return Err(EngineError::Supervisor { how });
@@ -250,11 +317,8 @@ impl Supervised {
         if is_late {
             self.kill();
         }
-        let status = self.anchor.wait().map_err(|source| EngineError::Step {
-            what: "wait for the run's anchor".to_owned(),
-            source,
-        })?;
-        let words = words.join().unwrap_or_default();
+        let status = self.anchor.wait().map_err(step("wait for the run's anchor"))?;
+        let words = self.words.take().and_then(|words| words.join().ok()).unwrap_or_default();
         if stop.asked() {
             return Err(EngineError::Interrupted);
         }
@@ -263,17 +327,17 @@ impl Supervised {
 
     /// Kills the supervisor: the kernel then kills everything else of the run.
     fn kill(&mut self) {
-        match &self.cell {
+        match &self.init {
             // Its parent, the anchor, then ends by itself, when nothing of the run is left.
-            Some(cell) => drop(pidfd_send_signal(cell, Signal::KILL)),
+            Some(init) => drop(pidfd_send_signal(init, Signal::KILL)),
             None => drop(self.anchor.kill()),
         }
     }
 }
 
-impl Drop for Supervised {
+impl Drop for Cell {
     fn drop(&mut self) {
-        if matches!(self.anchor.try_wait(), Ok(None)) {
+        if self.is_alive() {
             self.kill();
             let _ = self.anchor.wait();
         }
@@ -284,9 +348,12 @@ fn open_pidfd(pid: i32) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
 }
 
+fn is_whole(history: &History) -> bool {
+    history.events.last().is_some_and(|last| last.what == What::End)
+}
+
 fn complete(history: History, status: ExitStatus, words: &str) -> Result<History, EngineError> {
-    let is_whole = history.events.last().is_some_and(|last| last.what == What::End);
-    if is_whole && status.success() {
+    if is_whole(&history) && status.success() {
         return Ok(history);
     }
     let words = if words.is_empty() { String::new() } else { format!(": {words}") };
@@ -294,6 +361,7 @@ fn complete(history: History, status: ExitStatus, words: &str) -> Result<History
 }
 
 /// The supervisor's lines, read with a bound on each wait.
+#[derive(Debug)]
 struct Lines<R> {
     input: BufReader<R>,
 }
@@ -335,7 +403,11 @@ mod tests {
     #[test]
     fn users_of_their_own_need_root() {
         let mut plan = handmade::trial("family/name").plan;
-        let host = |is_root| Host { is_root, ..Host::new(PathBuf::new()) };
+        let host = |is_root| {
+            let mut host = Host::new(PathBuf::new());
+            host.is_root = is_root;
+            host
+        };
         assert_eq!(host(false).refuses(&plan, None), None);
         plan.world.users.insert(Role::Holder, 1000);
         assert_eq!(host(false).refuses(&plan, None), Some("`[world] users` needs root".to_owned()));

@@ -1,7 +1,9 @@
 //! What the harness and a run's supervisor say to each other, one JSON value a line.
 //!
-//! Harness to supervisor: one [`Job`]; then its end of the pipe stays open, and closing it ends
-//! the run. Supervisor to harness: one [`Line::Cell`], then the history event by event.
+//! Harness to supervisor: a [`Job`]; then its end of the pipe stays open, and closing it ends the
+//! run. Supervisor to harness: one [`Line::Cell`], then the history event by event. Where the same
+//! namespaces can hold another run after it, [`Line::Ready`] follows, and the harness may send the
+//! next job; else both pipes are closed.
 
 use std::path::PathBuf;
 
@@ -39,4 +41,6 @@ pub(crate) enum Line {
     Cell(i32),
     /// One event.
     Event(Event),
+    /// Nothing of the run is left, and another may begin.
+    Ready,
 }

@@ -17,7 +17,7 @@ use super::troupe::Troupe;
 use crate::engine::agenda::Occurrence;
 use crate::engine::casting::Casting;
 use crate::engine::court::Court;
-use crate::engine::ground::{Ground, WITNESS};
+use crate::engine::ground::{Ground, WITNESS, enter_namespaces};
 use crate::engine::inner::{pin, read_job, report_and_fail};
 use crate::engine::wire::Job;
 use crate::engine::{EngineError, sys};
@@ -45,7 +45,8 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), EngineError> {
-    let job = read_job()?;
+    let Some(job) = read_job()? else { return Ok(()) };
+    enter_namespaces()?;
     let ground = Ground::lay(&job)?;
     if let Some(cpu) = job.cpu {
         pin(cpu);

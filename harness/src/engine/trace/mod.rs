@@ -38,6 +38,7 @@ mod files;
 mod filter;
 mod folders;
 mod hostname;
+mod init;
 pub(crate) mod outside;
 mod pins;
 mod players;
@@ -72,7 +73,7 @@ use crate::plan::{Pids, Trial};
 #[must_use]
 pub fn inner(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
     match name {
-        "__tracer" => Some(supervisor::init()),
+        "__tracer" => Some(init::main()),
         "__tracer-probe" => Some(probe::main(arguments)),
         _ => None,
     }

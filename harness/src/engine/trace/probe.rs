@@ -5,13 +5,13 @@ use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::thread::CapabilitySet;
 
 use super::sys::{self, Report, Why};
 use super::{exec, filter, worlds};
 use crate::engine::EngineError;
 use crate::engine::footing::Footing;
+use crate::engine::ground::enter_namespaces;
 use crate::engine::inner::report_and_fail;
 
 /// How the line begins that says why there are no PID worlds; all else works then.
@@ -59,7 +59,7 @@ fn overrides_modes() -> rustix::io::Result<bool> {
 
 fn probe(footing: Footing) -> Result<(), EngineError> {
     if !footing.is_bare() {
-        mount_proc().map_err(|errno| step("mount proc")(errno.into()))?;
+        enter_namespaces()?;
     }
     let (gate_read, gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| step("make a pipe")(errno.into()))?;
@@ -85,14 +85,6 @@ fn probe(footing: Footing) -> Result<(), EngineError> {
     }
     let source = io::Error::other(format!("the traced child ended with {code:?}"));
     Err(step("answer a system call by ptrace and seccomp")(source))
-}
-
-/// As for a run: `/proc` must tell of the new PID namespace.
-fn mount_proc() -> rustix::io::Result<()> {
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private)?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount("proc", "/proc", "proc", flags, None)
 }
 
 fn follow(child: i32) -> io::Result<Option<i32>> {

@@ -102,7 +102,7 @@ impl Supervisor<'_> {
         self.alarms.retain(|(pid, id), _| *pid != tid || *id == -1);
         let mut seed = [0; 16];
         self.random(tid).fill(&mut seed);
-        let prepared = exec::prepare(&stopped, &seed, self.vdso.as_ref(), self.shown_to(role));
+        let prepared = exec::prepare(&stopped, &seed, self.vdso, self.shown_to(role));
         match prepared.and_then(|page| Process::open(tid, page)) {
             Ok(process) => drop(self.processes.insert(tid, process)),
             Err(error) => {

@@ -11,11 +11,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Stdout};
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::attributes::Clients;
 use super::clock::{Clock, Domain};
@@ -38,7 +36,7 @@ use crate::engine::agenda::Occurrence;
 use crate::engine::casting::Casting;
 use crate::engine::court::{Court, World};
 use crate::engine::ground::Ground;
-use crate::engine::inner::{pin, read_job, report_and_fail};
+use crate::engine::inner::pin;
 use crate::engine::wire::Job;
 use crate::history::What;
 use crate::moment::Sign;
@@ -93,7 +91,7 @@ pub(crate) struct Supervisor<'a> {
     /// What held operations had found.
     pub(crate) pins: BTreeMap<OpId, Pin>,
     /// `None`: this machine's cannot be changed, so every look at a clock stops.
-    pub(crate) vdso: Option<Vdso>,
+    pub(crate) vdso: Option<&'a Vdso>,
     /// Which state of the clocks the processes were shown.
     pub(crate) shown: Option<(u64, bool)>,
     /// Whether every look at a clock is to stop: somebody computes, or waits for the clock.
@@ -118,31 +116,10 @@ fn step(what: &str) -> impl FnOnce(io::Error) -> EngineError {
     move |source| EngineError::Step { what, source }
 }
 
-/// `__tracer`: init of the run's PID namespace. It reaps orphans, and ends with its only child, the
-/// supervisor: the roles' parent must not be pid 1, which programs take for a sign that they are
-/// orphans. Whoever of these dies, the kernel kills everything below.
-pub(crate) fn init() -> ExitCode {
-    let child = sys::fork(|| {
-        // Where no namespace goes with its init. Without it the end of our input would do.
-        let _ = set_parent_process_death_signal(Some(Signal::KILL));
-        match run() {
-            Ok(()) => 0,
-            Err(error) => {
-                report_and_fail(&error);
-                1
-            }
-        }
-    });
-    match child {
-        Ok(pid) => ExitCode::from(u8::try_from(sys::wait_for(pid)).unwrap_or(255)),
-        Err(error) => report_and_fail(&error),
-    }
-}
-
-/// Carries out the job on standard input; the history goes to standard output.
-fn run() -> Result<(), EngineError> {
-    let job = read_job()?;
-    let ground = Ground::lay(&job)?;
+/// Carries out a job in this process; the history goes to standard output. `vdso` is what programs
+/// are shown in the place of their own.
+pub(crate) fn run(job: &Job, vdso: Option<&Vdso>) -> Result<(), EngineError> {
+    let ground = Ground::lay(job)?;
     ground.show_backing()?;
     make_witness(&ground).map_err(step("create the witness"))?;
     if let Some(cpu) = job.cpu {
@@ -163,7 +140,7 @@ fn run() -> Result<(), EngineError> {
     let court = Court::new(&job.plan, &ground, troupe, BufWriter::new(io::stdout()))
         .map_err(|error| step("read the plan")(io::Error::other(error)))?;
     let mut supervisor = Supervisor {
-        job: &job,
+        job,
         ground: &ground,
         court,
         threads: BTreeMap::new(),
@@ -180,7 +157,7 @@ fn run() -> Result<(), EngineError> {
         filter: filter::program(job.footing),
         processes: BTreeMap::new(),
         pins: BTreeMap::new(),
-        vdso: Vdso::of_this_kernel().ok(),
+        vdso,
         shown: None,
         traps_clocks: false,
         stir: Stir::new(),

@@ -504,6 +504,18 @@ pub(crate) fn ring(pid: i32, thread: i32, signal: i32, timer: i32, value: u64) {
     }
 }
 
+/// Waits until this process has no children.
+pub(crate) fn reap_everyone() {
+    loop {
+        // SAFETY: no status is asked for.
+        let ended = unsafe { libc::waitpid(-1, ptr::null_mut(), libc::__WALL) };
+        let error = io::Error::last_os_error().raw_os_error();
+        if ended < 0 && error != Some(libc::EINTR) {
+            return;
+        }
+    }
+}
+
 /// Waits for a child to end; its exit code, or 128 and its signal.
 pub(crate) fn wait_for(pid: i32) -> i32 {
     loop {
